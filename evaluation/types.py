@@ -1,0 +1,114 @@
+"""A Policy is what answers examples; a Method turns one into a better one.
+
+A policy has two coordinates: weights (base model and adapter) and prompt. Prompt optimizers move
+the prompt, RL moves the weights, and the evaluator sees policies only, so every arm is measured
+the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from lm.ledger import Ledger
+from lm.types import LanguageModel, Sampling
+from tasks.types import Example, Prompt, Score
+
+ScoreFunction = Callable[[Example, str], Score]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`model` is a source for `lm.source` (Hub id, folder, alias); `adapter` a PEFT folder."""
+
+    model: str
+    prompt: Prompt
+    adapter: Path | None = None
+
+    def fingerprint(self) -> str:
+        """16 hex digits over model name, adapter *contents* and prompt."""
+        digest = hashlib.sha256(f"{self.model}\0{self.prompt.to_json()}".encode())
+        if self.adapter is not None:
+            for path in sorted(self.adapter.glob("adapter_*")):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def with_prompt(self, prompt: Prompt) -> Policy:
+        return replace(self, prompt=prompt)
+
+    def with_adapter(self, adapter: Path) -> Policy:
+        return replace(self, adapter=adapter)
+
+
+class Progress(Protocol):
+    """Where long work reports. `total` may be 0 when unknown; figures are shown by name."""
+
+    def __call__(self, step: int, total: int, **figures: float | str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use besides its examples. The task's splits are deliberately not here.
+
+    `score` is the task's scorer. `open` loads a policy's weights as a `LanguageModel` that counts
+    into `ledger`. `folder` is the stage's own folder: what is written there survives a kill, and
+    the method finds it again when it is run once more. `sampling` is how the evaluator will ask
+    (greedy, max_tokens), `seed` the seed of this stage.
+    """
+
+    score: ScoreFunction
+    open: Callable[[Policy], LanguageModel]
+    ledger: Ledger
+    folder: Path
+    sampling: Sampling
+    seed: int
+    progress: Progress
+
+
+class Method(Protocol):
+    """Maps a policy to a better one.
+
+    `improve` gets example lists, never the task's test split. It may be killed at any moment and
+    called again with the same arguments and folder; it then goes on, and ends as if undisturbed.
+    Whatever the returned policy refers to (an adapter) lies below `context.folder`.
+    """
+
+    config: Any
+
+    def improve(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        context: Context,
+    ) -> Policy: ...
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """One answer to one example, as stored in records.parquet (one column a field).
+
+    `inputs` and `meta` are JSON text. `score` is in [0, 1]. `seconds` is the batch's time shared
+    equally among its rows, the only field that differs between two runs of the same spec. Which
+    run, arm and seed a record belongs to is the run folder's knowledge: arms may share one.
+    """
+
+    split: str
+    example_id: str
+    sample: int
+    score: float
+    correct: bool
+    failure: str | None
+    answer: str
+    gold: str
+    text: str
+    feedback: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    inputs: str
+    meta: str

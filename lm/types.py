@@ -1,0 +1,78 @@
+"""What a language model is to this suite: chats in, completions out, everything counted.
+
+No torch here: the command line and the reports import this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lm.ledger import Ledger, Purpose
+
+Chat = Sequence[dict[str, str]]
+FinishReason = Literal["stop", "length"]
+
+
+class ModelError(ValueError):
+    """A model that cannot be used. One line: what, where, what to write instead."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw completions. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no cut.
+
+    `n` completions are drawn per chat. The draw of row i, token t depends on `seed`, i and t
+    only, never on how rows are put into batches.
+    """
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer.
+
+    `token_ids` ends with the end-of-turn token when `finish_reason` is "stop" (and no stop string
+    cut it); `logprobs` are of those tokens in nats under the unwarped policy (temperature 1, no
+    cut); `prompt_tokens` counts the rendered chat.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+
+
+class LanguageModel(Protocol):
+    """Anything that answers chats. Implementations: `HFModel`, `ScriptedLM`."""
+
+    name: str
+    ledger: Ledger
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        """`sampling.n` completions for each chat, in order; counted in `ledger` under `purpose`.
+
+        Raises `lm.ledger.BudgetExhausted` when a cap of the ledger is reached.
+        """
+        ...
+
+    def logprobs(
+        self, chats: Sequence[Chat], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Log-probability in nats of each completion token after its chat, unwarped."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the weights that answer change."""
+        ...

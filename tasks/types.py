@@ -1,0 +1,163 @@
+"""The types every room shares: what is asked, what counts as right, and how the question is put.
+
+Standard library only, so that naming a task costs nothing. The instruction lives in the `Prompt`,
+never in an example's inputs: that is what lets a prompt optimizer move it while RL trains on the
+very same examples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Message = dict[str, str]
+SplitName = Literal["train", "dev", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
+
+
+class TaskError(ValueError):
+    """A task that cannot be used. One line: what, where, what to write instead."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question. `inputs` maps field name to text, `meta` holds features used for slices."""
+
+    id: str
+    inputs: Mapping[str, str]
+    answer: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the task says of one answer.
+
+    `value` is in [0, 1]; `failure` is one of the task's failure classes, None when correct;
+    `feedback` is a sentence for reflective optimizers; `answer` is what was extracted.
+    """
+
+    value: float
+    correct: bool
+    failure: str | None = None
+    feedback: str = ""
+    answer: str = ""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A task: subclass this or match its shape. Only `split` and `score` need writing.
+
+    `inputs` and `output` name the fields. `failure_classes` maps each class `score` may return to
+    one sentence that says what it means.
+    """
+
+    name: str
+    instruction: str
+    inputs: tuple[str, ...] = ("input",)
+    output: str = "answer"
+    failure_classes: Mapping[str, str] = {}
+
+    def split(self, name: SplitName) -> Sequence[Example]:
+        """The examples of one split, in a fixed order, the same at every call."""
+        ...
+
+    def score(self, example: Example, text: str) -> Score:
+        """Score the answer `text`. Must not raise, whatever the text holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One worked example inside a prompt. `reasoning` is shown in the `cot` style only."""
+
+    inputs: Mapping[str, str]
+    output: str
+    reasoning: str = ""
+
+
+Style = Literal["direct", "cot"]
+COT_REQUEST = "Think step by step. Then write the final answer on a last line that starts with"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a question is put. RL, DSPy and the evaluator all send the bytes `messages` returns."""
+
+    instruction: str
+    inputs: tuple[str, ...] = ("input",)
+    output: str = "answer"
+    demos: tuple[Demo, ...] = ()
+    style: Style = "direct"
+
+    @classmethod
+    def of(cls, task: Task) -> Prompt:
+        """The task's own prompt: its instruction, no demos."""
+        return cls(task.instruction, tuple(task.inputs), task.output)
+
+    def with_demos(self, demos: Sequence[Demo]) -> Prompt:
+        return replace(self, demos=tuple(demos))
+
+    @property
+    def marker(self) -> str:
+        """What the line with the final answer starts with in the `cot` style."""
+        return f"{self.output.capitalize()}:"
+
+    def messages(self, inputs: Mapping[str, str]) -> list[Message]:
+        """The chat for one question: system instruction, demos as turns, then the question."""
+        system = self.instruction
+        if self.style == "cot":
+            system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
+        chat = [{"role": "system", "content": system}] if system else []
+        for demo in self.demos:
+            chat.append({"role": "user", "content": self._question(demo.inputs)})
+            chat.append({"role": "assistant", "content": self._reply(demo)})
+        return [*chat, {"role": "user", "content": self._question(inputs)}]
+
+    def extract(self, text: str) -> str | None:
+        """The answer inside a reply; None when a `cot` reply never names one."""
+        if self.style == "direct":
+            return text.strip()
+        _, found, answer = text.rpartition(self.marker)
+        return answer.strip() if found else None
+
+    def _question(self, inputs: Mapping[str, str]) -> str:
+        if len(self.inputs) == 1:
+            return inputs[self.inputs[0]]
+        return "\n".join(f"{name.capitalize()}: {inputs[name]}" for name in self.inputs)
+
+    def _reply(self, demo: Demo) -> str:
+        if self.style == "direct":
+            return demo.output
+        return f"{demo.reasoning}\n{self.marker} {demo.output}".lstrip()
+
+    def to_json(self) -> str:
+        demos = [
+            {"inputs": dict(d.inputs), "output": d.output, "reasoning": d.reasoning}
+            for d in self.demos
+        ]
+        return json.dumps(
+            {
+                "instruction": self.instruction,
+                "inputs": list(self.inputs),
+                "output": self.output,
+                "style": self.style,
+                "demos": demos,
+            },
+            ensure_ascii=False,
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Prompt:
+        """Inverse of `to_json`. Raises KeyError or TypeError on JSON of another shape."""
+        raw = json.loads(text)
+        return cls(
+            instruction=raw["instruction"],
+            inputs=tuple(raw["inputs"]),
+            output=raw["output"],
+            demos=tuple(Demo(**demo) for demo in raw["demos"]),
+            style=raw["style"],
+        )
