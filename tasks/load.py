@@ -1,0 +1,161 @@
+"""From what a user writes after `task:` to a Task, and what of it belongs in a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tasks.files import FileTask, from_file
+from tasks.source import guarded, import_file, import_named, own_names
+from tasks.text import nearest, shorten
+from tasks.types import Task, TaskError
+
+BUILT_INS: Mapping[str, str] = {"inflection": "tasks.inflection:Inflection"}
+ENTRY_POINTS = "tasklift.tasks"
+
+# Where a task was loaded from, by id() since a task need not be hashable; the task itself is kept
+# so that the id stays its own.
+_origins: dict[int, tuple[Task, Path]] = {}
+
+
+def load_task(name: str) -> Task:
+    """The task that `name` spells. Tried in this order:
+
+    `path/file.py[:NAME]`, `pkg.mod:NAME`, a .jsonl, .csv or .yaml file, a built-in name, an entry
+    point of the group `tasklift.tasks`. NAME is a Task class (called without arguments), an
+    instance, or a function without arguments that returns one; a file that defines a single Task
+    needs no NAME. Raises TaskError, one line that lists what there is.
+    """
+    if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
+        return _load_from(import_file(Path(match[1]).expanduser()), match[2])
+    if re.fullmatch(r"[\w.]+:\w+", name):
+        module, _, attribute = name.partition(":")
+        return _load_from(import_named(module), attribute)
+    if name.endswith((".jsonl", ".csv", ".yaml", ".yml")):
+        path = Path(name).expanduser()
+        task = from_file(path)
+        if path.suffix in (".yaml", ".yml"):
+            _origins[id(task)] = (task, path)
+        return task
+    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name in BUILT_INS:
+        return load_task(BUILT_INS[name])
+    if name in installed:
+        return _as_task(guarded(installed[name].load, f'entry point "{name}"'), f'"{name}"')
+    raise TaskError(_describe_unknown(name, sorted({*BUILT_INS, *installed})))
+
+
+def task_files(task: Task) -> tuple[Path, ...]:
+    """Files that make the task what it is: its code, its bases' code, its data.
+
+    A task class that reads data names it in an attribute `files`, or a change goes unseen.
+    """
+    found = [_origins[id(task)][1]] if id(task) in _origins else []
+    if not isinstance(task, FileTask):
+        bases = [base for base in type(task).__mro__ if base.__module__ != Task.__module__]
+        found += [path for base in bases if (path := _source_file(base))]
+    found += map(Path, getattr(task, "files", ()))
+    return tuple(dict.fromkeys(path.resolve() for path in found))
+
+
+def task_source(task: Task) -> str | None:
+    """Text of the file that defines the task; None for bare data and for code without a file."""
+    code = [path for path in task_files(task) if path.suffix in (".py", ".yaml", ".yml")]
+    return code[0].read_text(encoding="utf-8") if code else None
+
+
+def task_hash(task: Task) -> str:
+    """16 hex digits over declaration, code and data files. Opens no split, the test split least."""
+    declared = [
+        task.name,
+        task.instruction,
+        list(task.inputs),
+        task.output,
+        dict(task.failure_classes),
+    ]
+    digest = hashlib.sha256(json.dumps(declared).encode())
+    for path in task_files(task):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def check_shape(task: Any, where: str) -> Task:
+    """`task`, if it has everything a Task has, of the right kinds. Raises TaskError if not."""
+    for name in ("name", "instruction", "output"):
+        if not isinstance(getattr(task, name, None), str):
+            raise TaskError(f'{where}: no text attribute "{name}"; write {name} = "..."')
+    if not task.name.strip():
+        raise TaskError(f'{where}: the name is empty; write name = "my-task"')
+    fields = getattr(task, "inputs", None)
+    if not isinstance(fields, tuple | list) or not fields or not _all_text(fields):
+        raise TaskError(f'{where}: inputs is {fields!r}; write a tuple such as ("question",)')
+    classes = getattr(task, "failure_classes", None)
+    if not isinstance(classes, Mapping) or not _all_text([*classes, *classes.values()]):
+        raise TaskError(f"{where}: failure_classes must map each class to a sentence about it")
+    for name, stub in (("split", Task.split), ("score", Task.score)):
+        # a subclass that leaves a method out inherits the protocol's empty one
+        if not callable(getattr(task, name, None)) or getattr(type(task), name, None) is stub:
+            call = "split(self, name)" if name == "split" else "score(self, example, text)"
+            raise TaskError(f'{where}: no method "{name}"; write def {call}')
+    return task
+
+
+def _load_from(module: ModuleType, name: str | None) -> Task:
+    path = Path(module.__file__ or "")
+    own = own_names(module)
+    tasks = [key for key in own if _looks_like_task(getattr(module, key, None))]
+    instances = {type(getattr(module, key)).__name__ for key in tasks}
+    tasks = [key for key in tasks if key not in instances]  # TASK = Mine() stands for Mine
+    if name is None and len(tasks) == 1:
+        name = tasks[0]
+    if name is None:
+        found = f"several tasks, {', '.join(tasks)}" if tasks else "no task"
+        hint = f"write {path.name}:{tasks[0]}" if tasks else "define a class that subclasses Task"
+        raise TaskError(f"{path}: {found}; {hint}")
+    if not hasattr(module, name):
+        known = ", ".join(tasks or own) or "nothing"
+        raise TaskError(f'{path}: no "{name}"{nearest(name, own)}; it defines {known}')
+    task = _as_task(getattr(module, name), f"{path}:{name}")
+    _origins[id(task)] = (task, path)
+    return task
+
+
+def _as_task(value: Any, where: str) -> Task:
+    if inspect.isclass(value) or inspect.isroutine(value):
+        value = guarded(value, where)
+    return check_shape(value, where)
+
+
+def _looks_like_task(value: Any) -> bool:
+    return callable(getattr(value, "split", None)) and callable(getattr(value, "score", None))
+
+
+def _all_text(values: Any) -> bool:
+    return all(isinstance(value, str) and value.strip() for value in values)
+
+
+def _source_file(kind: type) -> Path | None:
+    try:
+        found = inspect.getsourcefile(kind)
+    except (TypeError, OSError):  # built-in, or typed at a prompt
+        return None
+    # Python's own bases (Protocol, Generic) come with the interpreter, not with the task
+    return Path(found) if found and kind.__module__ not in ("typing", "builtins", "abc") else None
+
+
+def _describe_unknown(name: str, known: list[str]) -> str:
+    name = shorten(name, 80)
+    if "/" in name or os.path.exists(name):
+        return f'"{name}" is no task file; write file.py, file.py:NAME, data.jsonl or task.yaml'
+    listed = ", ".join(known)
+    return (
+        f'no task "{name}"{nearest(name, known)}; built in: {listed}; or give file.py, data.jsonl'
+    )

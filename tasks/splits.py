@@ -1,0 +1,78 @@
+"""Opening a split and making sure of it, before anything expensive runs on it.
+
+The only door to examples: experiments counts through it how often the test split is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tasks.text import fold, shorten
+from tasks.types import Example, SplitName, Task, TaskError
+
+
+def required_split(task: Task, name: SplitName, limit: int | None = None) -> list[Example]:
+    """The first `limit` examples of a split (all when None), every one of the split checked.
+
+    Raises TaskError naming task, split and example: no examples, not `Example`, a repeated id, a
+    missing input field, anything that is not text; also when `split` itself raises.
+    """
+    where = f'task "{task.name}", split "{name}"'
+    try:
+        examples = list(task.split(name))
+    except Exception as error:
+        shown = shorten(f"{type(error).__name__}: {error}")
+        raise TaskError(f"{where}: split() raised {shown}") from error
+    if not examples:
+        raise TaskError(f"{where}: no examples")
+    for position, example in enumerate(examples):
+        _check_example(task, example, f"{where}, example {position}")
+    _check_unique(examples, where)
+    return examples[:limit]
+
+
+def check_disjoint(splits: Mapping[SplitName, Sequence[Example]]) -> None:
+    """Raise TaskError when two splits share an id, or inputs that differ in case or spaces only."""
+    ids: dict[object, tuple[str, str]] = {}
+    inputs: dict[object, tuple[str, str]] = {}
+    for split, examples in splits.items():
+        for example in examples:
+            here = (split, example.id)
+            for kind, key, seen in (
+                ("id", example.id, ids),
+                ("inputs", fold_inputs(example), inputs),
+            ):
+                there = seen.setdefault(key, here)
+                if there[0] != split:
+                    raise TaskError(
+                        f'splits "{there[0]}" and "{split}" share an example (same {kind}): '
+                        f'"{there[1]}" and "{example.id}"; take one of them out'
+                    )
+
+
+def fold_inputs(example: Example) -> tuple[tuple[str, str], ...]:
+    """Equal for examples that ask the same thing."""
+    return tuple((name, fold(text)) for name, text in sorted(example.inputs.items()))
+
+
+def _check_example(task: Task, example: object, where: str) -> None:
+    if not isinstance(example, Example):
+        raise TaskError(f"{where}: a {type(example).__name__}, not a tasks.Example")
+    if not isinstance(example.id, str) or not example.id:
+        raise TaskError(f"{where}: the id is {example.id!r}; write a text that is not empty")
+    if not isinstance(example.answer, str):
+        raise TaskError(f'{where} ("{example.id}"): the answer is {example.answer!r}, not text')
+    for field in task.inputs:
+        if field not in example.inputs:
+            raise TaskError(f'{where} ("{example.id}"): no input "{field}"')
+    for field, value in example.inputs.items():
+        if not isinstance(value, str):
+            raise TaskError(f'{where} ("{example.id}"): input "{field}" is {value!r}, not text')
+
+
+def _check_unique(examples: Sequence[Example], where: str) -> None:
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
+            raise TaskError(f'{where}: the id "{example.id}" occurs twice')
+        seen.add(example.id)

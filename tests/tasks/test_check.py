@@ -1,0 +1,187 @@
+"""`check_task` finds what would make later figures wrong, and passes what is fine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks import SPLITS, Example, Score, Task, TaskError
+from tasks.check import check_task
+from tasks.load import load_task
+from tasks.splits import check_disjoint, required_split
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "your-own-task"
+
+
+class Sums(Task):
+    name = "sums"
+    instruction = "Add the numbers."
+    failure_classes = {"wrong": "Another number."}  # noqa: RUF012
+
+    def split(self, name):
+        start = SPLITS.index(name) * 100
+        return [
+            Example(f"{n}", {"input": f"{n} + 1"}, str(n + 1)) for n in range(start, start + 100)
+        ]
+
+    def score(self, example, text):
+        right = text.strip() == example.answer
+        return Score(1.0, True) if right else Score(0.0, False, "wrong", "Count again.")
+
+
+def broken(**changes) -> Task:
+    return type("Broken", (Sums,), changes)()
+
+
+def failed(task, spelling=None):
+    return {f.check: f.detail for f in check_task(task, spelling) if not f.ok}
+
+
+@pytest.mark.parametrize("name", ["reverse.py", "capitals.jsonl", "task.yaml"])
+def test_the_examples_pass(name):
+    path = str(EXAMPLES / name)
+    findings = check_task(load_task(path))
+    assert all(f.ok or f.severity == "warning" for f in findings)
+    assert len(findings) == 9
+
+
+def test_the_built_in_task_passes_in_a_new_process_too():
+    findings = check_task(load_task("inflection"), "inflection")
+    assert all(f.ok for f in findings), findings
+    assert [f.detail for f in findings if f.check == "repeatable"] == [
+        "the same examples in a new process"
+    ]
+
+
+def test_a_sound_task_has_no_findings():
+    assert failed(Sums()) == {}
+
+
+def once_again(self, name):
+    self.calls = getattr(self, "calls", 0) + 1
+    return [Example(f"{name}{n}{self.calls}", {"input": f"{name}{n}"}, "x") for n in range(3)]
+
+
+BROKEN = [
+    (
+        "gold answers",
+        {"score": lambda s, e, t: Score(0.0, False, "wrong", "No.")},
+        "its own answer",
+    ),
+    ("scores", {"score": lambda s, e, t: Score(1.0, True)}, "is correct"),
+    (
+        "scores",
+        {"score": lambda s, e, t: Score(float(t == e.answer), t == e.answer, None, "No.")},
+        "the failure None is not declared in failure_classes (wrong)",
+    ),
+    (
+        "scores",
+        {"score": lambda s, e, t: Score(2.0, False, "wrong", "No.")},
+        "the value 2.0 is not in [0, 1]",
+    ),
+    (
+        "scores",
+        {"score": lambda s, e, t: Score(1.0, t == e.answer, "wrong", "No.")},
+        'correct, but the failure is "wrong" and not None',
+    ),
+    ("scores", {"score": lambda s, e, t: int(t)}, "raised ValueError"),
+    ("gold answers", {"score": lambda s, e, t: 1.0}, "score returned a float"),
+    (
+        "feedback",
+        {"score": lambda s, e, t: Score(float(t == e.answer), t == e.answer, "wrong")},
+        "feedback is empty",
+    ),
+    ("repeatable", {"split": once_again}, 'split("train") differs at its second call'),
+    (
+        "instruction",
+        {"instruction": "1 + 1"},
+        'train: the inputs of "1" hold the instruction',
+    ),
+    (
+        "disjoint",
+        {"split": lambda s, name: [Example(name, {"input": "same"}, "x")]},
+        'splits "train" and "dev" share an example (same inputs): "train" and "dev"',
+    ),
+    (
+        "duplicates",
+        {"split": lambda s, name: [Example(name + i, {"input": name}, "x") for i in "ab"]},
+        'train: "traina" and "trainb" ask the same',
+    ),
+    (
+        "size",
+        {"split": lambda s, name: Sums.split(s, name)[:9]},
+        "9 test examples: only large differences",
+    ),
+    ("splits", {"split": lambda s, name: []}, 'task "sums", split "train": no examples'),
+]
+
+
+@pytest.mark.parametrize(("check", "changes", "detail"), BROKEN)
+def test_a_broken_task_is_found_out(check, changes, detail):
+    found = failed(broken(**changes))
+    assert detail in found[check]
+    assert "\n" not in found[check]
+
+
+def test_an_order_that_depends_on_the_process_is_found_out(tmp_path):
+    source = (
+        "from tasks import Example, Score, Task\n"
+        "class Sets(Task):\n"
+        "    name, instruction = 'sets', ''\n"
+        "    def split(self, name):\n"
+        "        words = {f'{name}{n}' for n in range(40)}\n"
+        "        return [Example(w, {'input': w}, w) for w in words]\n"
+        "    def score(self, example, text):\n"
+        "        return Score(1.0, True) if text == example.answer else Score(0.0, False)\n"
+    )
+    path = tmp_path / "sets.py"
+    path.write_text(source)
+    found = failed(load_task(str(path)), str(path))
+    assert "other examples in a new process; sort sets" in found["repeatable"]
+
+
+GOOD = Example("a", {"input": "x"}, "y")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "split() raised TypeError: 'NoneType' object is not iterable"),
+        ([], "no examples"),
+        ([("x", "y")], "example 0: a tuple, not a tasks.Example"),
+        ([GOOD, GOOD], 'the id "a" occurs twice'),
+        ([GOOD, Example("", {"input": "x"}, "y")], "example 1: the id is ''"),
+        ([Example("a", {"inptu": "x"}, "y")], 'example 0 ("a"): no input "input"'),
+        ([Example("a", {"input": 3}, "y")], 'input "input" is 3, not text'),  # type: ignore[dict-item]
+        ([Example("a", {"input": "x"}, 3)], "the answer is 3, not text"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_bad_split_is_refused_in_one_line(rows, message):
+    with pytest.raises(TaskError) as error:
+        required_split(broken(split=lambda self, name: rows), "dev", limit=1)
+    assert str(error.value).startswith('task "sums", split "dev"')
+    assert message in str(error.value)
+
+
+def test_limit_takes_the_first_examples_and_opens_one_split_only():
+    opened = []
+
+    def split(self, name):
+        opened.append(name)
+        return Sums.split(self, name)
+
+    examples = required_split(broken(split=split), "dev", limit=2)
+    assert [e.id for e in examples] == ["100", "101"]
+    assert opened == ["dev"]
+
+
+def test_disjoint_sees_ids_and_inputs_that_differ_in_case_or_spaces():
+    one = Example("a", {"input": "What  IS it?"}, "y")
+    check_disjoint({"train": [one, one], "test": [Example("b", {"input": "What is that?"}, "y")]})
+    for other, kind in (
+        (Example("a", {"input": "z"}, "y"), "same id"),
+        (Example("b", {"input": "what is it?"}, "y"), "same inputs"),
+    ):
+        with pytest.raises(TaskError, match=kind):
+            check_disjoint({"train": [one], "test": [other]})
