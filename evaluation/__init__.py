@@ -1,0 +1,1 @@
+"""Policies measured: ask, judge each answer, keep records, compare arms in pairs."""

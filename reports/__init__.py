@@ -1,0 +1,27 @@
+"""Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
+
+`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost` and `curves` return
+DataFrames for notebooks; `table` and `report_markdown` return text.
+"""
+
+from reports.answers import failures, flow, slices
+from reports.cost import cost, curves
+from reports.load import ReportError, Run, load_run
+from reports.report import TABLES, report_markdown, table
+from reports.tables import pairs, summary
+
+__all__ = [
+    "TABLES",
+    "ReportError",
+    "Run",
+    "cost",
+    "curves",
+    "failures",
+    "flow",
+    "load_run",
+    "pairs",
+    "report_markdown",
+    "slices",
+    "summary",
+    "table",
+]

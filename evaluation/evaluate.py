@@ -1,0 +1,92 @@
+"""Every arm is measured here, the same way: ask the examples, judge each answer, keep a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evaluation.judge import judge
+from evaluation.types import EvalRecord, Progress, ScoreFunction
+from lm.ledger import Purpose, Stopwatch
+from lm.types import Completion, LanguageModel, Sampling
+from tasks.types import Example, Prompt, Score
+
+
+def evaluate(
+    model: LanguageModel,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    score: ScoreFunction,
+    sampling: Sampling,
+    *,
+    split: str,
+    purpose: Purpose = "eval",
+    progress: Progress | None = None,
+    batch: int = 128,
+) -> list[EvalRecord]:
+    """One record for each example and sample, in the order of `examples`, then of samples.
+
+    Asks `batch` examples at a time and reports after each. The same arguments give the same
+    records, `seconds` apart; at temperature above 0 another `batch` draws other answers.
+
+    Raises ValueError when two examples share an id (arms are paired by it) and
+    `lm.ledger.BudgetExhausted` from the model.
+    """
+    if len({example.id for example in examples}) < len(examples):
+        raise ValueError(f"two examples of the {split} split share an id; ids must be unique")
+    records: list[EvalRecord] = []
+    for start in range(0, len(examples), batch):
+        asked = examples[start : start + batch]
+        chats = [prompt.messages(example.inputs) for example in asked]
+        with Stopwatch() as watch:
+            rows = model.generate(chats, _of_batch(sampling, start), purpose)
+        seconds = watch.seconds / max(1, sum(map(len, rows)))
+        for example, row in zip(asked, rows, strict=True):
+            for sample, completion in enumerate(row):
+                judged = judge(score, prompt, example, completion)
+                records.append(_record(split, example, sample, judged, completion, seconds))
+        if progress is not None:
+            progress(start + len(asked), len(examples), score=mean_score(records))
+    return records
+
+
+def mean_score(records: Sequence[EvalRecord]) -> float:
+    """The mean of `score` in [0, 1]; 0 without records."""
+    return sum(record.score for record in records) / len(records) if records else 0.0
+
+
+def _of_batch(sampling: Sampling, start: int) -> Sampling:
+    # Draws depend on the seed and the row within the call: one seed would give row 3 of every
+    # batch the same luck.
+    digest = hashlib.sha256(f"{sampling.seed}/{start}".encode()).digest()
+    return replace(sampling, seed=int.from_bytes(digest[:4], "big"))
+
+
+def _record(
+    split: str,
+    example: Example,
+    sample: int,
+    judged: Score,
+    completion: Completion,
+    seconds: float,
+) -> EvalRecord:
+    return EvalRecord(
+        split=split,
+        example_id=example.id,
+        sample=sample,
+        score=judged.value,
+        correct=judged.correct,
+        failure=judged.failure,
+        answer=judged.answer,
+        gold=example.answer,
+        text=completion.text,
+        feedback=judged.feedback,
+        finish=completion.finish_reason,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=len(completion.token_ids),
+        seconds=seconds,
+        inputs=json.dumps(dict(example.inputs), ensure_ascii=False),
+        meta=json.dumps(dict(example.meta), ensure_ascii=False, default=str),
+    )

@@ -1,0 +1,115 @@
+"""The one boundary where errors become data: a completion goes in, a Score comes out, always.
+
+The evaluator, RL's reward and DSPy's metric all judge through here, so one answer is worth the
+same everywhere, and a scorer that raises shows up as class `error` in the report instead of
+stopping a run or hiding behind a silent 0.
+"""
+
+from __future__ import annotations
+
+import numbers
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evaluation.types import ScoreFunction
+from lm.types import Completion
+from tasks.types import Example, Prompt, Score
+
+LOOP_TOKENS = 24  # a shorter loop is taken for an answer
+LOOP_PERIOD = 32  # tokens in the longest group looked for
+LOOP_REPEATS = 4
+
+UNIVERSAL_FAILURES: Mapping[str, str] = {
+    "error": "The scorer raised, or returned something that is not a valid Score.",
+    "empty": "The answer holds no text.",
+    "truncated": "The answer was cut at max_tokens before it was right.",
+    "repetition": (
+        f"At least half of the answer, and {LOOP_TOKENS} tokens of it, is one group of at most "
+        f"{LOOP_PERIOD} tokens said {LOOP_REPEATS} or more times in a row."
+    ),
+    "unparsable": (
+        "The reply never names an answer where the prompt asks for one, or at least half of its "
+        "characters are undecodable bytes."
+    ),
+    "unclassified": "The task scored the answer as incorrect and gave no class.",
+}
+
+
+def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Completion) -> Score:
+    """Extract the answer with `prompt`, score it, and name what went wrong.
+
+    A correct answer has no failure class; an incorrect one has exactly one: the first of
+    `UNIVERSAL_FAILURES` that holds, in that order, or else the task's own. The class never
+    changes the value: partial credit for a truncated answer stays. A reply without an answer is
+    worth 0 and is not shown to the scorer. `Score.answer` is the extracted text unless the task
+    set its own.
+
+    Never raises an `Exception`. `BudgetExhausted`, `KeyboardInterrupt` and their like pass.
+    """
+    answer = prompt.extract(completion.text)
+    given = Score(0.0, False) if answer is None else _scored(score, example, answer)
+    given = replace(given, answer=given.answer or answer or "")
+    if given.correct:
+        return replace(given, failure=None)
+    if given.failure == "error":
+        return given
+    return replace(given, failure=_universal(answer, completion) or given.failure or "unclassified")
+
+
+def _scored(score: ScoreFunction, example: Example, answer: str) -> Score:
+    try:
+        return _checked(score(example, answer))
+    except Exception as error:  # the boundary: whatever a scorer does is an answer's fate
+        what = " ".join("".join(traceback.format_exception_only(error)).split())[:300]
+        return Score(0.0, False, failure="error", feedback=f"The scorer failed: {what}")
+
+
+def _checked(given: Any) -> Score:
+    """`given` with plain Python numbers (scorers like numpy's), or TypeError, ValueError."""
+    if not isinstance(given, Score):
+        raise TypeError(f"returned {type(given).__name__}, not a Score")
+    if not isinstance(given.value, numbers.Real) or not 0 <= given.value <= 1:
+        raise ValueError(f"Score.value is {given.value!r}, not a number in [0, 1]")
+    if given.correct not in (True, False):
+        raise ValueError(f"Score.correct is {given.correct!r}, not a bool")
+    for name in ("failure", "feedback", "answer"):
+        text = getattr(given, name)
+        if not isinstance(text, str) and not (name == "failure" and text is None):
+            raise TypeError(f"Score.{name} is {text!r}, not a string")
+    return replace(given, value=float(given.value), correct=bool(given.correct))
+
+
+def _universal(answer: str | None, completion: Completion) -> str | None:
+    if not completion.text.strip() or answer == "":
+        return "empty"
+    if completion.finish_reason == "length":
+        return "truncated"
+    if loops(completion.token_ids):
+        return "repetition"
+    if answer is None or _undecodable(completion.text):
+        return "unparsable"
+    return None
+
+
+def loops(token_ids: Sequence[int]) -> bool:
+    """Whether a group of tokens repeated in a row makes up most of the answer.
+
+    True when, for some period p up to `LOOP_PERIOD`, a stretch of at least `LOOP_TOKENS` tokens,
+    half of all tokens and `LOOP_REPEATS` times p equals itself shifted by p.
+    """
+    size = len(token_ids)
+    for period in range(1, min(LOOP_PERIOD, size // LOOP_REPEATS) + 1):
+        enough = max(LOOP_TOKENS, LOOP_REPEATS * period, (size + 1) // 2)
+        run = period
+        for before, token in zip(token_ids, token_ids[period:], strict=False):
+            run = run + 1 if token == before else period
+            if run >= enough:
+                return True
+    return False
+
+
+def _undecodable(text: str) -> bool:
+    shown = "".join(text.split())
+    return 2 * shown.count("\N{REPLACEMENT CHARACTER}") >= len(shown)

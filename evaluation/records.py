@@ -1,0 +1,53 @@
+"""Answers on disk: EvalRecords as one Parquet table, one column a field.
+
+The schema is written out rather than inferred, so that a run in which nothing failed stores the
+same columns of the same types as one in which everything did.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluation.types import EvalRecord
+
+_ARROW = {
+    "str": pa.string(),
+    "str | None": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+}
+SCHEMA = pa.schema(
+    [
+        pa.field(name, _ARROW[shown], nullable="None" in shown)
+        for name, shown in EvalRecord.__annotations__.items()
+    ]
+)
+
+
+def write_records(path: Path, records: Iterable[EvalRecord]) -> None:
+    """Write `records` to `path`, whole or not at all: a temporary name first, then a rename."""
+    rows = [{name: _storable(value) for name, value in asdict(r).items()} for r in records]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_records(path: Path) -> list[EvalRecord]:
+    """Inverse of `write_records`. Raises OSError, or pyarrow.ArrowException on another file."""
+    return [EvalRecord(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+
+
+def _storable(value: Any) -> Any:
+    """A scorer may hand back half of a surrogate pair; UTF-8, and so Parquet, cannot hold it."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -1,0 +1,42 @@
+"""How to read a report: the definition of every column, printed at the end of each one."""
+
+from __future__ import annotations
+
+from evaluation.judge import UNIVERSAL_FAILURES
+
+_CLASSES = "\n".join(f"- *{name}*: {meaning}" for name, meaning in UNIVERSAL_FAILURES.items())
+
+GUIDE = f"""\
+## How to read it
+
+An arm is a chain of methods that starts from the same model and prompt. All arms answered the
+same test examples and were scored by the task's own scorer, whatever reward they trained on.
+
+- **n**: test examples. **score**: mean of the task's score over them, samples of one example
+  averaged first. Its 95 % interval is Wilson's where every score is 0 or 1, else a percentile
+  bootstrap.
+- **delta** (in points; in CSV, in score units): score minus the baseline's at the same seed; in
+  the table of pairs, arm b's minus arm a's. Its 95 % interval is a paired
+  percentile bootstrap over examples. Where all differences are equal, it allows for the share of
+  other ones that n examples could have missed.
+- **p**: two-sided, paired by example: McNemar's exact test where every score is 0 or 1, else a
+  permutation test of the mean difference with 9,999 random sign flips.
+- **p (Holm)**: adjusted for all comparisons of this report at once. The family is every pair of
+  arms at every seed; both tables show p from this one family. Below 0.05 a difference is called
+  beyond noise. It says nothing of other seeds or other tasks. Interval and p are found apart, so
+  near the edge one may exclude zero and the other not, and the interval is not adjusted.
+- **fixed**, **broken**: examples that score higher, or lower, than in the arm compared to.
+- **rollouts**, **tokens out**, **train steps**, **seconds**: completions drawn to make the arm,
+  their tokens, optimizer steps and wall time, along its whole chain. Stages that arms share
+  count in full for each, though they ran once. Answers drawn to score on dev or test are not
+  counted; the wall time of a stage includes its scoring on dev.
+- In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
+  *test* the final evaluation; **shared with** names arms that use some of the same work.
+- **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
+  *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
+  both with another class, *still-correct* right in both.
+
+Failure classes every task has, the first that holds; the task's own come after them:
+
+{_CLASSES}
+"""

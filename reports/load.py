@@ -1,0 +1,164 @@
+"""A run folder read back. Every table starts here, and nothing but the folder is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation.judge import UNIVERSAL_FAILURES
+from evaluation.records import read_records
+from evaluation.types import EvalRecord
+from lm.ledger import Ledger
+
+INFO = (
+    *("name", "task", "task_hash", "baseline", "git_commit", "device", "dtype"),
+    *("model", "model_fingerprint", "test_opened"),
+)
+
+
+class ReportError(ValueError):
+    """A run folder that cannot be reported. One line: what, where, what to do instead."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm at one seed: its chain of stage keys, first method first, and its evaluation."""
+
+    arm: str
+    seed: int
+    stages: tuple[str, ...]
+    eval: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One computed method, which arms with the same beginning share."""
+
+    key: str
+    method: str
+    kind: str
+    ledger: Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run folder holds.
+
+    `info` is run.json. `arms` are the evaluated ones, in the order of the spec; whatever is
+    missing is named in `notes`. `answers` and `test_ledgers` go by eval key, `stages` and
+    `metrics` (the rows of metrics.jsonl) by stage key.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    arms: tuple[Arm, ...]
+    stages: dict[str, Stage]
+    metrics: dict[str, list[dict[str, Any]]]
+    answers: dict[str, list[EvalRecord]]
+    test_ledgers: dict[str, Ledger]
+    notes: tuple[str, ...]
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """Every answer of every arm: columns arm, seed and the fields of `EvalRecord`."""
+        rows = [
+            {"arm": arm.arm, "seed": arm.seed, **asdict(record)}
+            for arm in self.arms
+            for record in self.answers[arm.eval]
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def arm_names(self) -> list[str]:
+        return list(dict.fromkeys(arm.arm for arm in self.arms))
+
+    @property
+    def baseline(self) -> str:
+        return self.info["baseline"]
+
+    def meaning(self, failure: str) -> str:
+        """The sentence that explains a failure class, the task's own first."""
+        own = self.info.get("failure_classes", {})
+        return own.get(failure) or UNIVERSAL_FAILURES.get(failure, "")
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises ReportError, in one line, when there is no such folder, when it is not a run folder or
+    holds a file that cannot be read, and when no arm has been evaluated yet.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ReportError(f"no folder {folder}; name a run folder, such as runs/<name>")
+    for name in ("run.json", "arms.json"):
+        if not (folder / name).is_file():
+            raise ReportError(f"{folder} is not a run folder: it has no {name}")
+    try:
+        return _load(folder)
+    except ReportError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ReportError(f"{folder} cannot be read ({what}); run the spec again") from error
+
+
+def _load(folder: Path) -> Run:
+    listed = json.loads((folder / "arms.json").read_text("utf-8"))
+    arms = tuple(
+        Arm(row["arm"], row["seed"], tuple(row["stages"]), row["eval"])
+        for row in listed
+        if row["eval"] is not None and (folder / "evals" / row["eval"] / "DONE").is_file()
+    )
+    info = json.loads((folder / "run.json").read_text("utf-8"))
+    if absent := [name for name in INFO if name not in info]:
+        raise ReportError(f"{folder}/run.json has no {absent[0]!r}; run the spec again")
+    if not arms:
+        raise ReportError(f"{folder}: none of {len(listed)} arms is evaluated yet; run the spec")
+    keys = list(dict.fromkeys(key for arm in arms for key in arm.stages))
+    evals = list(dict.fromkeys(arm.eval for arm in arms))
+    return Run(
+        path=folder,
+        info=info,
+        arms=arms,
+        stages={key: _stage(folder / "stages" / key) for key in keys},
+        metrics={key: _metrics(folder / "stages" / key) for key in keys},
+        answers={key: _answers(folder / "evals" / key) for key in evals},
+        test_ledgers={key: _ledger(folder / "evals" / key) for key in evals},
+        notes=_notes(listed, arms),
+    )
+
+
+def _stage(folder: Path) -> Stage:
+    row = json.loads((folder / "stage.json").read_text("utf-8"))
+    return Stage(folder.name, row["method"], row["kind"], _ledger(folder))
+
+
+def _ledger(folder: Path) -> Ledger:
+    return Ledger.from_json((folder / "ledger.json").read_text("utf-8"))
+
+
+def _answers(folder: Path) -> list[EvalRecord]:
+    records = read_records(folder / "records.parquet")
+    if not records:
+        raise ReportError(f"{folder} holds no answer; delete it and run the spec again")
+    return records
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def _notes(listed: Sequence[dict], arms: Sequence[Arm]) -> tuple[str, ...]:
+    done = {(arm.arm, arm.seed) for arm in arms}
+    missing = [
+        f"{r['arm']} (seed {r['seed']})" for r in listed if (r["arm"], r["seed"]) not in done
+    ]
+    return (f"Not evaluated yet, so absent: {', '.join(missing)}.",) if missing else ()

@@ -1,0 +1,150 @@
+"""A table as text: for a terminal, for Markdown, or as CSV for another program.
+
+The first two round, merge intervals into one cell and escape what a model wrote. CSV keeps every
+digit and every character as it was, quoted; a spreadsheet that opens it may take an answer that
+starts with `=` for a formula, so open it as text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports import escape
+
+Format = Literal["terminal", "markdown", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Row = dict[str, Any]
+
+_HEADINGS = {
+    "delta": "delta (points)",
+    "p_adjusted": "p (Holm)",
+    "completion_tokens": "tokens out",
+    "prompt_tokens": "tokens in",
+}
+_BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
+
+
+def percent(share: float) -> str:
+    """0.695 -> '69.5 %'."""
+    return f"{100 * share:.1f} %"
+
+
+def points(delta: float) -> str:
+    """0.123 -> '+12.3': a difference of scores in points, its sign always shown."""
+    return f"{100 * delta:+.1f}"
+
+
+def p_value(p: float) -> str:
+    """Three digits, and never a zero."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def render(
+    frame: pd.DataFrame, format: Format, *, title: str = "", width: int | None = None
+) -> str:
+    """`frame` as text that ends in one line break.
+
+    `width` is the terminal's, in columns; without it at least 120, since a line that wraps is
+    easier to read than a number folded digit by digit.
+    """
+    if format == "csv":
+        return frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    if format == "markdown":
+        return _markdown(frame)
+    return _terminal(frame, title, width or max(120, shutil.get_terminal_size().columns))
+
+
+def _terminal(frame: pd.DataFrame, title: str, width: int) -> str:
+    # an interval goes below its figure: the summary fits into 120 columns only like that
+    texts = _Texts(frame, escape.plain, gap="\n")
+    table = Table(
+        title=title or None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name, number in texts.columns.items():
+        # Text, not str: rich would read [markup] in a model's answer
+        justify = "right" if number else "left"
+        table.add_column(Text(texts.heading(name)), justify=justify, overflow="fold")
+    for row in texts.rows():
+        table.add_row(*map(Text, row))
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")) + "\n"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    texts = _Texts(frame, escape.markdown, gap=" ")
+    lines = [
+        [texts.heading(name) for name in texts.columns],
+        ["---:" if number else ":---" for number in texts.columns.values()],
+        *texts.rows(),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A table's cells as people read them; `gap` breaks headings and intervals."""
+
+    frame: pd.DataFrame
+    escaped: Callable[[str], str]
+    gap: str
+
+    @property
+    def columns(self) -> dict[str, bool]:
+        """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
+        bounds = {bound for pair in _BOUNDS.values() for bound in pair}
+        names = [str(name) for name in self.frame.columns if name not in bounds]
+        return {name: pd.api.types.is_numeric_dtype(self.frame[name]) for name in names}
+
+    def heading(self, name: str) -> str:
+        shown = _HEADINGS.get(name, name.replace("_", " ")).replace(" ", self.gap)
+        return f"{shown}{self.gap}[95 % ci]" if self._has_interval(name) else shown
+
+    def rows(self) -> list[list[str]]:
+        rows: list[Row] = self.frame.to_dict("records")  # type: ignore[assignment]
+        return [[self._cell(name, row) for name in self.columns] for row in rows]
+
+    def _has_interval(self, name: str) -> bool:
+        return name in _BOUNDS and _BOUNDS[name][0] in self.frame
+
+    def _cell(self, name: str, row: Row) -> str:
+        value = row[name]
+        if isinstance(value, str):
+            return self.escaped(value)
+        if pd.isna(value):
+            return ""
+        if not self._has_interval(name):
+            return _figure(name, value)
+        low, high = (row[bound] for bound in _BOUNDS[name])
+        bare = points if name == "delta" else lambda share: percent(share).removesuffix(" %")
+        return f"{_figure(name, value)}{self.gap}[{bare(low)}, {bare(high)}]"
+
+
+def _figure(name: str, value: float) -> str:
+    if name in ("score", "share"):
+        return percent(value)
+    if name == "delta":
+        return points(value)
+    if name in ("p", "p_adjusted"):
+        return p_value(value)
+    if name == "seconds":
+        return f"{value:,.1f}"
+    if not isinstance(value, int):
+        return f"{value:.4g}"
+    return str(value) if name == "seed" else f"{value:,}"

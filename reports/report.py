@@ -1,0 +1,115 @@
+"""What the command line asks for: one table as text, or the whole report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from reports import escape
+from reports.answers import failures, flow, slices
+from reports.cost import cost, curves
+from reports.findings import findings
+from reports.guide import GUIDE
+from reports.load import ReportError, Run, load_run
+from reports.render import FORMATS, Format, render
+from reports.tables import best_arm, pairs, summary
+
+
+def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+    if len(arms) not in (0, 2):
+        raise ReportError(f"flow goes from one arm to another: name two arms, not {len(arms)}")
+    a, b = arms or (run.baseline, best_arm(run, but=run.baseline))
+    return flow(run, a, b)
+
+
+TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
+    "summary": summary,
+    "pairs": pairs,
+    "failures": failures,
+    "flow": _flow,
+    "slices": slices,
+    "cost": cost,
+    "curves": curves,
+}
+
+
+def table(
+    run_path: str | Path,
+    name: str = "summary",
+    format: Format = "terminal",
+    *,
+    arms: Sequence[str] = (),
+) -> str:
+    """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
+
+    `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
+    `flow` they are from and to (by default the baseline and the best other arm).
+
+    Raises ReportError on an unknown table, format or arm, and as `load_run` does.
+    """
+    if name not in TABLES:
+        raise ReportError(f"no table {name!r}; write one of {', '.join(TABLES)}")
+    if format not in FORMATS:
+        raise ReportError(f"no format {format!r}; write one of {', '.join(FORMATS)}")
+    run = load_run(run_path)
+    if unknown := [arm for arm in arms if arm not in run.arm_names]:
+        raise ReportError(
+            f"no arm {unknown[0]!r} in {run.path}; write one of {', '.join(run.arm_names)}"
+        )
+    frame = _flow(run, arms) if name == "flow" else _about(TABLES[name](run), arms)
+    title = f"{run.info['name']}: {name}"
+    return render(frame, format, title=escape.plain(title))
+
+
+def report_markdown(run: Run) -> str:
+    """The whole report.md: what was run, what came out, and how to read it."""
+    parts = [
+        f"# {escape.markdown(run.info['name'])}\n",
+        _header(run),
+        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
+        *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
+        _section("Every arm against the baseline", summary(run)),
+    ]
+    if len(run.arm_names) > 1:
+        parts.append(_section("Every pair of arms", pairs(run)))
+    parts.append(_section("What fails", failures(run)))
+    if run.baseline in run.arm_names and len(run.arm_names) > 1:
+        best = best_arm(run, but=run.baseline)
+        title = f"From {escape.markdown(run.baseline)} to {escape.markdown(best)}"
+        parts.append(_section(title, flow(run, run.baseline, best)))
+    if not (sliced := slices(run)).empty:
+        parts.append(_section("By feature", sliced))
+    return "\n".join([*parts, _section("Cost", cost(run)), GUIDE])
+
+
+def _section(title: str, frame: pd.DataFrame) -> str:
+    body = "None.\n" if frame.empty else render(frame, "markdown")
+    return f"## {title}\n\n{body}"
+
+
+def _header(run: Run) -> str:
+    info = run.info
+    written = datetime.fromtimestamp((run.path / "run.json").stat().st_mtime, UTC)
+    facts = {
+        "task": f"{info['task']} ({info['task_hash']})",
+        "model": f"{info['model']} ({info['model_fingerprint']})",
+        "baseline": info["baseline"],
+        "n": str(max(summary(run)["n"])),
+        "device": f"{info['device']}, {info['dtype']}",
+        "commit": info["git_commit"] or "not in a git repository",
+        "test split opened": f"{info['test_opened']} times",
+        "versions": ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items()),
+        "date": f"{written:%Y-%m-%d %H:%M} UTC",
+    }
+    lines = (f"| {name} | {escape.markdown(str(v), limit=300)} |\n" for name, v in facts.items())
+    return "| | |\n|:---|:---|\n" + "".join(lines)
+
+
+def _about(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    for column in ("arm", "arm_a", "arm_b"):
+        if arms and column in frame:
+            frame = frame.loc[frame[column].isin(arms)]
+    return frame
