@@ -53,8 +53,14 @@ class Ledger:
     wall_seconds: float = 0.0  # of the whole stage, over all its restarts
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def check(self) -> None:
-        """Raise `BudgetExhausted` when a cap is reached. Call before spending."""
+    def check(self, purpose: Purpose | None = None) -> None:
+        """Raise `BudgetExhausted` when a cap is reached. Call before spending.
+
+        Evaluation passes: what a method spent must not keep its result from being measured. The
+        call that crosses a cap is still made, so a cap is overshot by less than one call.
+        """
+        if purpose == "eval":
+            return
         for name, cap, used in (
             ("rollouts", self.caps.rollouts, self.rollouts),
             ("tokens", self.caps.tokens, self.tokens),
@@ -89,7 +95,7 @@ class Ledger:
             self.train_seconds += seconds
 
     def _spent(self) -> Iterable[Usage]:
-        return [usage for purpose, usage in self.usage.items() if purpose != "eval"]
+        return [usage for purpose, usage in tuple(self.usage.items()) if purpose != "eval"]
 
     @property
     def rollouts(self) -> int:

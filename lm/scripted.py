@@ -28,13 +28,15 @@ class ScriptedLM:
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
     ) -> list[list[Completion]]:
-        self.ledger.check()
+        if not chats:
+            return []
+        self.ledger.check(purpose)
         rows = [[self._complete(c, i, sampling) for i in range(sampling.n)] for c in chats]
         flat = [completion for row in rows for completion in row]
         self.ledger.add(
             purpose,
             completions=len(flat),
-            prompt_tokens=sum(c.prompt_tokens for c in flat),
+            prompt_tokens=sum(row[0].prompt_tokens for row in rows),
             completion_tokens=sum(len(c.token_ids) for c in flat),
             seconds=0.0,
         )

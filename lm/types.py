@@ -5,6 +5,7 @@ No torch here: the command line and the reports import this file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -34,6 +35,20 @@ class Sampling:
     n: int = 1
     stop: tuple[str, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ModelError for a value that means nothing."""
+        for name, valid, wanted in (
+            ("max_tokens", self.max_tokens >= 1, "1 or more"),
+            ("temperature", 0.0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", self.top_k >= 0, "0 (no cut) or more"),
+            ("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1 (no cut)"),
+            ("n", self.n >= 1, "1 or more"),
+            ("stop", not isinstance(self.stop, str) and "" not in self.stop, "texts, none empty"),
+        ):
+            if not valid:
+                value = getattr(self, name)
+                raise ModelError(f"sampling: {name} is {value!r}; write {wanted}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""A local open-weight model: load it, ask it in batches, read its log-probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from lm.generation import Row, decode
+from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.rendering import ChatEncoder
+from lm.shared_prefix import completion_logprobs
+from lm.source import resolve, weights_fingerprint
+from lm.types import Chat, Completion, ModelError, Sampling
+
+ROWS_PER_FORWARD = 32
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """`auto` takes CUDA when there is one. Raises ModelError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device: {device!r} is not available here; write device: auto or cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"device: unknown device {device!r}; write auto, cpu or cuda") from None
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA and float32 elsewhere."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in known:
+        raise ModelError(f"dtype: unknown dtype {dtype!r}; write auto, {', '.join(known)}")
+    return known[dtype]
+
+
+def load_model(
+    source: str,
+    *,
+    adapter: Path | None = None,
+    ledger: Ledger | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> HFModel:
+    """Load what `source` names (see `lm.source.resolve`), with a PEFT adapter when given.
+
+    Raises ModelError when the model cannot be found or read.
+    """
+    folder = resolve(source)
+    where = pick_device(device)
+    transformers_logging.disable_progress_bar()
+    kind = pick_dtype(dtype, where)
+    fingerprint = weights_fingerprint(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=kind, use_safetensors=True, output_loading_info=True
+        )
+        model, found = loaded
+        if found["missing_keys"]:  # transformers would fill them with random numbers
+            raise ValueError(f"its weights lack {min(found['missing_keys'])}")
+    except Exception as error:  # a foreign folder can fail in any way
+        raise ModelError(f"model: cannot load {source!r}: {_first_line(error)}") from error
+    if adapter is not None:
+        both = fingerprint + weights_fingerprint(adapter)
+        fingerprint = hashlib.sha256(both.encode()).hexdigest()[:16]
+        model = _with_adapter(model, adapter)
+    return HFModel(model.to(where), tokenizer, name=source, ledger=ledger, fingerprint=fingerprint)
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    if not (adapter / "adapter_config.json").is_file():  # peft would ask the Hub for it
+        raise ModelError(f"adapter: no adapter_config.json in {str(adapter)!r}; name a PEFT folder")
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter)
+        with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+            odd = get_peft_model_state_dict(adapted).keys() ^ set(file.keys())
+        if odd:  # peft skips what has no place, and leaves what is not there as initialized
+            raise ValueError(f"no counterpart for {min(odd)}")
+    except Exception as error:
+        raise ModelError(
+            f"adapter: {str(adapter)!r} does not fit the model: {_first_line(error)}"
+        ) from error
+    return adapted
+
+
+class HFModel:
+    """A causal LM of transformers (or peft's wrap of one) as a `LanguageModel`.
+
+    Wraps a live model too: `HFModel(trainer.model, tokenizer, ...)` samples from the weights as
+    they are at each call.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        ledger: Ledger | None = None,
+        fingerprint: str = "",
+    ):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.ledger = ledger or Ledger()
+        self._fingerprint = fingerprint
+        self._encode = ChatEncoder(tokenizer)
+        self._ends = _end_tokens(model, tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def fingerprint(self) -> str:
+        """Of the weights as loaded; a live model that is being trained has none ("")."""
+        return self._fingerprint
+
+    def encode(self, chat: Chat) -> list[int]:
+        """Token ids of a chat, ready for the assistant to answer (see `lm.rendering`)."""
+        return self._encode(chat)
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        """`sampling.n` completions for each chat, in the order of `chats`.
+
+        Raises ModelError when a prompt leaves no room for `max_tokens` in the context window and
+        BudgetExhausted when the ledger's cap is reached.
+        """
+        if not chats:
+            return []
+        self.ledger.check(purpose)
+        prompts = [self.encode(chat) for chat in chats]
+        self._check_room(max(map(len, prompts)), sampling.max_tokens)
+        self.model.eval()
+        with Stopwatch() as watch:
+            rows = decode(self.model, prompts, sampling, self._is_finished(sampling.stop))
+        answers = [self._completion(row, prompts[row.prompt], sampling) for row in rows]
+        self.ledger.add(
+            purpose,
+            completions=len(rows),
+            prompt_tokens=sum(map(len, prompts)),
+            completion_tokens=sum(len(row.tokens) for row in rows),
+            seconds=watch.seconds,
+        )
+        return [answers[i : i + sampling.n] for i in range(0, len(answers), sampling.n)]
+
+    def logprobs(
+        self, chats: Sequence[Chat], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Log-probability in nats of each completion token after its chat, unwarped.
+
+        Raises ModelError when a chat with its completion exceeds the context window.
+        """
+        prompts = [self.encode(chat) for chat in chats]
+        for prompt, ids in zip(prompts, completions, strict=True):
+            self._check_room(len(prompt), len(ids))
+        self.model.eval()
+        result: list[list[float]] = []
+        for start in range(0, len(prompts), ROWS_PER_FORWARD):
+            part = slice(start, start + ROWS_PER_FORWARD)
+            with torch.no_grad():
+                table, _ = completion_logprobs(self.model, prompts[part], completions[part])
+            rows = zip(table.tolist(), completions[part], strict=True)
+            result += [row[: len(ids)] for row, ids in rows]
+        return result
+
+    def _check_room(self, longest: int, max_tokens: int) -> None:
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if window is not None and longest + max_tokens > window:
+            raise ModelError(
+                f"model: a prompt of {longest} tokens and max_tokens {max_tokens} exceed the "
+                f"context window of {window}; use fewer demos, shorter inputs or fewer max_tokens"
+            )
+
+    def _is_finished(self, stop: tuple[str, ...]):
+        def finished(tokens: list[int]) -> bool:
+            if tokens[-1] in self._ends:
+                return True
+            return bool(stop) and any(mark in self._text(tokens) for mark in stop)
+
+        return finished
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def _completion(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> Completion:
+        ended = row.tokens[-1] in self._ends
+        text = self._text(row.tokens[:-1] if ended else row.tokens)
+        cuts = [text.index(mark) for mark in sampling.stop if mark in text]
+        return Completion(
+            text=text[: min(cuts)] if cuts else text,
+            token_ids=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            finish_reason="stop" if ended or cuts else "length",
+            prompt_tokens=len(prompt),
+        )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

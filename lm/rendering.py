@@ -1,0 +1,59 @@
+"""A chat becomes token ids, and what stands inside a message stays text.
+
+A user's text, or a demo, may contain `<|im_end|>`. Tokenizers turn that into the control token, so
+the text could end its own turn and speak as somebody else. Here every control token inside a
+message is torn after its first character before the text is tokenized: it reads the same and
+controls nothing. Texts without control tokens get exactly the ids `apply_chat_template` gives.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lm.types import Chat, ModelError
+
+TEAR = "\ufdd0"  # a Unicode noncharacter, set aside for a program's own use
+
+
+class ChatEncoder:
+    """Token ids of chats, ready for the assistant to answer, by a tokenizer's chat template.
+
+    A base model without a template gets the messages separated by blank lines; a template that
+    refuses a system message gets it in front of the first turn. Raises ModelError for an empty
+    chat and a template that fails.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+        any_name = "|".join(re.escape(name) for name in names if len(name) > 1)
+        # looks ahead, so that of two overlapping names both are torn
+        self._control = re.compile(f"(?=(?:{any_name}))(.)") if any_name else None
+
+    def __call__(self, chat: Chat) -> list[int]:
+        if not chat:
+            raise ModelError("model: a chat has no messages; give it at least one")
+        messages = [{**message, "content": self._torn(message["content"])} for message in chat]
+        plain = self._tokenizer.chat_template is None
+        text = "".join(m["content"] + "\n\n" for m in messages) if plain else self._render(messages)
+        ids: list[int] = []
+        for number, piece in enumerate(text.split(TEAR)):
+            opens = plain and number == 0  # a template writes the opening token itself
+            ids += self._tokenizer(piece, add_special_tokens=opens)["input_ids"]
+        return ids
+
+    def _torn(self, text: str) -> str:
+        return self._control.sub(rf"\1{TEAR}", text) if self._control else text
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        try:
+            return self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template can fail in any way
+            if messages[0]["role"] == "system" and len(messages) > 1:
+                both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+                return self._render([{**messages[1], "content": both}, *messages[2:]])
+            line = (str(error).splitlines() or [""])[0]
+            raise ModelError(f"model: its chat template fails: {line}") from error

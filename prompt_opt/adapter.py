@@ -1,0 +1,161 @@
+"""A `Prompt` as a DSPy program and back, sending the very bytes the evaluator will send.
+
+DSPy's own adapters wrap a question in field markers a small model drowns in. `PlainAdapter` lets
+`Prompt.messages` render and `Prompt.extract` read, so prompts found here mean the same elsewhere.
+It is set inside `PlainPredict.forward` only: the modules an optimizer brings along (proposers,
+summarizers) need DSPy's markers and break under a global plain adapter.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+from dspy.lm15 import Config, Message, Request, Response
+
+from lm.types import Completion
+from tasks.types import Demo, Prompt, TaskError
+
+COMPLETION = "tasklift/completion"  # in a prediction; no field can have such a name
+REASONING = "reasoning"
+# Names DSPy's Predict or Example take as arguments of their own.
+_TAKEN = {"signature", "new_signature", "demos", "config", "lm", "prediction", "base", "augmented"}
+
+
+def signature_of(prompt: Prompt) -> type[dspy.Signature]:
+    """The fields and instruction of `prompt`; in the `cot` style the output has a reasoning.
+
+    Raises TaskError for a field name that DSPy cannot take.
+    """
+    outputs = [REASONING, prompt.output] if prompt.style == "cot" else [prompt.output]
+    names = [*prompt.inputs, *outputs]
+    for name in names:
+        if not _can_be_field(name) or names.count(name) > 1:
+            raise TaskError(f"prompt methods: DSPy cannot take a field {name!r}; rename it")
+    fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in prompt.inputs}
+    fields |= {name: (str, dspy.OutputField()) for name in outputs}
+    return dspy.Signature(fields, prompt.instruction)  # type: ignore[reportReturnType]
+
+
+def _can_be_field(name: str) -> bool:
+    plain = name.isidentifier() and not name.startswith(("_", "dspy_", "model_"))
+    return plain and not (
+        keyword.iskeyword(name) or name in _TAKEN or hasattr(dspy.Signature, name)
+    )
+
+
+class PlainAdapter(dspy.Adapter):
+    """Renders and reads as `frame` does, with the instruction and demos DSPy hands over."""
+
+    def __init__(self, frame: Prompt):
+        super().__init__()
+        self.frame = frame.with_demos(())
+        self._instruction = signature_of(frame).instructions
+
+    def prompt(self, signature: type[dspy.Signature], demos: Sequence[Any]) -> Prompt:
+        """What is asked with this signature and these demos.
+
+        DSPy strips and dedents an instruction, and replaces an empty one: as long as no optimizer
+        has touched it, the frame's own wording stands.
+        """
+        asked = signature.instructions
+        instruction = self.frame.instruction if asked == self._instruction else asked
+        shown = tuple(_demo(self.frame, demo) for demo in demos)
+        return replace(self.frame, instruction=instruction, demos=shown)
+
+    def format(
+        self, signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        return self.prompt(signature, demos).messages(inputs)
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        """The output fields. A `cot` reply that names no answer has an empty one: it is judged
+        wrong, where an exception would make DSPy ask again in another format."""
+        answer = self.frame.extract(completion) or ""
+        if self.frame.style == "direct":
+            return {self.frame.output: answer}
+        before, found, after = completion.rpartition(self.frame.marker)
+        return {REASONING: (before if found else after).strip(), self.frame.output: answer}
+
+    def __call__(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[Any],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        request = _request(lm, lm_kwargs, self.format(signature, demos, inputs))
+        return [self._outputs(signature, lm(request, **_outside_request(lm_kwargs)))]
+
+    async def acall(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[Any],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        request = _request(lm, lm_kwargs, self.format(signature, demos, inputs))
+        response = await lm.acall(request, **_outside_request(lm_kwargs))
+        return [self._outputs(signature, response)]
+
+    def _outputs(self, signature: type[dspy.Signature], response: Response) -> dict[str, Any]:
+        text = response.text or ""
+        finish = "length" if response.finish_reason == "length" else "stop"
+        raw = Completion(text, (), (), finish, response.usage.input_tokens or 0)
+        return {**self.parse(signature, text), COMPLETION: raw}
+
+
+class PlainPredict(dspy.Predict):
+    """A `dspy.Predict` that asks as `prompt` asks. Its saved state loads into a `dspy.Predict`.
+
+    A prediction also holds the whole `Completion`, without token ids, under `COMPLETION`.
+    """
+
+    def __init__(self, prompt: Prompt):
+        super().__init__(signature_of(prompt))
+        self.adapter = PlainAdapter(prompt)
+        self.demos = [_dspy_demo(prompt, demo) for demo in prompt.demos]
+
+    def forward(self, **kwargs: Any) -> Any:
+        with dspy.context(adapter=self.adapter):
+            return super().forward(**kwargs)
+
+    async def aforward(self, **kwargs: Any) -> Any:
+        with dspy.context(adapter=self.adapter):
+            return await super().aforward(**kwargs)
+
+
+def prompt_of(program: PlainPredict) -> Prompt:
+    """The prompt a program asks with, whatever optimizer has moved it."""
+    signature: Any = program.signature
+    return program.adapter.prompt(signature, program.demos)
+
+
+def _demo(frame: Prompt, demo: Any) -> Demo:
+    """From a dict or a dspy.Example, which may hold more than the fields."""
+    reasoning = (demo.get(REASONING) or "") if frame.style == "cot" else ""
+    return Demo({name: demo[name] for name in frame.inputs}, demo[frame.output], reasoning)
+
+
+def _dspy_demo(prompt: Prompt, demo: Demo) -> dspy.Example:
+    fields: Mapping[str, str] = {**demo.inputs, prompt.output: demo.output}
+    return dspy.Example({**fields, REASONING: demo.reasoning} if prompt.style == "cot" else fields)
+
+
+def _request(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]) -> Request:
+    settings = {**lm.kwargs, **lm_kwargs}
+    names = ("temperature", "max_tokens", "top_p", "top_k", "stop")
+    wanted = {name: settings[name] for name in names if settings.get(name) is not None}
+    system = chat[0]["content"] if chat[0]["role"] == "system" else None
+    write = {"user": Message.user, "assistant": Message.assistant}
+    turns = tuple(write[m["role"]](m["content"]) for m in chat if m["role"] != "system")
+    return Request(model=lm.model, messages=turns, system=system, config=Config(**wanted))
+
+
+def _outside_request(lm_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: lm_kwargs[name] for name in ("rollout_id", "cache") if name in lm_kwargs}

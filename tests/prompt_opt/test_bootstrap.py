@@ -1,0 +1,343 @@
+"""The bootstrap stage from outside: what it returns, writes, asks and survives."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from evaluation.types import Context, Policy
+from lm.ledger import Caps, Ledger, Purpose
+from lm.scripted import ScriptedLM
+from lm.types import Chat, Completion, Sampling
+from prompt_opt.adapter import PlainPredict, prompt_of
+from prompt_opt.bootstrap import Bootstrap
+from prompt_opt.config import BootstrapConfig
+from tasks.types import Demo, Example, Prompt, Score, TaskError
+
+TASK = Prompt("Shout.", ("word",), "loud")
+SMALL = BootstrapConfig(candidates=2, dev_examples=10, train_examples=16)
+ALL = 5 * 10 + 16  # answers: five candidates on dev and one rehearsal
+
+
+def examples(first: int, count: int) -> list[Example]:
+    return [Example(f"e{i}", {"word": f"w{i}"}, f"W{i}") for i in range(first, first + count)]
+
+
+TRAIN, DEV = examples(0, 40), examples(100, 30)
+
+
+def exact(example: Example, answer: str) -> Score:
+    return Score(float(answer == example.answer), answer == example.answer)
+
+
+def pupil(chat: Chat, _: int) -> str:
+    """Right more often the more and the later demos it sees; never right without any."""
+    shown = [int(message["content"][1:]) for message in chat if message["role"] == "assistant"]
+    word = chat[-1]["content"]
+    skill = sum(shown) % 7 + 2 * len(shown)
+    return word.upper() if shown and int(word[1:]) * 7 % 20 < skill else "what?"
+
+
+class Model(ScriptedLM):
+    """Counts its calls and raises at call `dies_at`, as a kill would end it."""
+
+    def __init__(self, script: Callable[[Chat, int], str], ledger: Ledger, dies_at: int = -1):
+        super().__init__(script, ledger)
+        self.sizes: list[int] = []
+        self.asked: list[str] = []
+        self._dies_at = dies_at
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        if len(self.sizes) == self._dies_at:
+            raise KeyboardInterrupt
+        self.sizes.append(len(chats))
+        self.asked += [json.dumps(chat) for chat in chats]
+        return super().generate(chats, sampling, purpose)
+
+
+@dataclass
+class Stage:
+    """One stage's folder and what happened in it."""
+
+    folder: Path
+    script: Callable[[Chat, int], str] = pupil
+    score: Callable[[Example, str], Score] = exact
+    seed: int = 0
+    caps: Caps = field(default_factory=Caps)
+    dies_at: int = -1
+    shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+
+    def run(self, config: BootstrapConfig = SMALL, prompt: Prompt = TASK) -> Prompt:
+        self.ledger = Ledger(self.caps)
+        self.model = Model(self.script, self.ledger, self.dies_at)
+        context = Context(
+            score=self.score,
+            open=lambda policy: self.model,
+            ledger=self.ledger,
+            folder=self.folder,
+            sampling=Sampling(max_tokens=32),
+            seed=self.seed,
+            progress=lambda step, total, **figures: self.shown.append((step, total, figures)),
+        )
+        return Bootstrap(config).improve(Policy("scripted", prompt), TRAIN, DEV, context).prompt
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        return json.loads((self.folder / "candidates.json").read_text())
+
+    @property
+    def spent(self) -> tuple[int, int, int]:
+        usage = self.ledger.usage["metric"]
+        return usage.completions, usage.prompt_tokens, usage.completion_tokens
+
+
+def test_the_best_candidate_on_dev_is_returned(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    best = stage.run()
+    scores = [row["dev_score"] for row in stage.candidates]
+    assert scores[0] == 0 and max(scores) > 0
+    winner = stage.candidates[scores.index(max(scores))]
+    assert json.loads(best.to_json()) == winner["prompt"]
+    assert (best.instruction, best.style) == (TASK.instruction, "direct")
+
+
+def test_demos_are_train_examples_and_differ_between_candidates(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.run()
+    known = {(example.inputs["word"], example.answer) for example in TRAIN}
+    sets = []
+    for row in stage.candidates[1:]:
+        pairs = {(demo["inputs"]["word"], demo["output"]) for demo in row["prompt"]["demos"]}
+        assert len(pairs) == 4 and pairs <= known
+        sets.append(frozenset(pairs))
+    assert len(set(sets)) == len(sets) == 4
+
+
+def test_a_stage_asks_in_full_batches(tmp_path: Path) -> None:
+    """Bootstrapping, sequential in DSPy, is answered by the one rehearsal of 16 questions."""
+    stage = Stage(tmp_path)
+    stage.run()
+    assert sum(stage.model.sizes) == len(set(stage.model.asked)) == ALL
+    assert len(stage.model.sizes) <= ALL / 3  # 6 calls when no thread is late
+
+
+def test_a_hopeless_teacher_costs_one_rehearsal(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, script=lambda chat, _: "no")
+    prompt = stage.run()
+    assert prompt == TASK  # all tie at 0: the fewest demos win
+    assert sum(stage.model.sizes) == ALL
+
+
+def test_two_runs_are_one(tmp_path: Path) -> None:
+    first, second, other = (Stage(tmp_path / name) for name in "abc")
+    other.seed = 1
+    assert first.run() == second.run()
+    other.run()
+    assert first.metrics == second.metrics
+    assert first.candidates == second.candidates != other.candidates
+    assert first.spent == second.spent
+
+
+@pytest.mark.parametrize("dies_at", [0, 2, 3, 5])
+def test_a_killed_stage_goes_on_as_if_undisturbed(tmp_path: Path, dies_at: int) -> None:
+    calm = Stage(tmp_path / "calm")
+    expected = calm.run()
+    killed = Stage(tmp_path / "killed", dies_at=dies_at)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    before = killed.model.asked
+    killed.dies_at = -1
+    assert killed.run() == expected
+    assert not set(before) & set(killed.model.asked)
+    assert len(before) + len(killed.model.asked) == len(calm.model.asked)
+    assert killed.spent == calm.spent
+    assert killed.metrics == calm.metrics
+    assert killed.candidates == calm.candidates
+
+
+def test_a_finished_stage_run_again_asks_nothing(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    prompt, spent = stage.run(), stage.spent
+    stage.dies_at = 0
+    assert stage.run() == prompt
+    assert stage.spent == spent and len(stage.metrics) == 5
+
+
+def test_rows_and_progress_tell_the_same(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.run()
+    assert [row["rollouts"] for row in stage.metrics] == [10, 20, 46, 56, 66]
+    for i, row in enumerate(stage.metrics):
+        assert list(row) == ["step", "phase", "dev_score", "rollouts", "demos"]
+        assert (row["step"], row["phase"]) == (i, "dev")
+        figures = {"dev": row["dev_score"], "rollouts": row["rollouts"]}
+        assert stage.shown[i] == (i + 1, 5, figures)
+    assert [row["dev_score"] for row in stage.metrics] == [c["dev_score"] for c in stage.candidates]
+
+
+@pytest.mark.parametrize(("cap", "complete"), [(9, 0), (10, 1), (45, 2), (46, 3), (999, 5)])
+def test_the_budget_keeps_what_is_complete(tmp_path: Path, cap: int, complete: int) -> None:
+    free = Stage(tmp_path / "free")
+    free.run()
+    ours, ledgers = Stage(tmp_path / "ours"), Stage(tmp_path / "ledger", caps=Caps(rollouts=cap))
+    best = ours.run(SMALL.model_copy(update={"rollouts": cap}))
+    assert ledgers.run() == best
+    for stage in (ours, ledgers):
+        assert stage.ledger.rollouts == min(cap, ALL)
+        assert stage.candidates == free.candidates[:complete]
+    if complete < 2:
+        assert best == TASK
+    else:
+        assert json.loads(best.to_json()) in [row["prompt"] for row in free.candidates[1:complete]]
+
+
+def test_a_killed_stage_stays_within_its_budget(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"rollouts": 50})
+    killed = Stage(tmp_path, dies_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(config)
+    killed.dies_at = -1
+    killed.run(config)
+    assert killed.ledger.rollouts == 50 and len(killed.candidates) == 3
+
+
+def test_a_better_incoming_prompt_stays(tmp_path: Path) -> None:
+    """Only the incoming demos, which are not in train, make this model answer."""
+    mine = Prompt("Shout.", ("word",), "loud", (Demo({"word": "psst"}, "PSST"),))
+
+    def loyal(chat: Chat, _: int) -> str:
+        known = any(message["content"] == "PSST" for message in chat)
+        return chat[-1]["content"].upper() if known else "what?"
+
+    stage = Stage(tmp_path, script=loyal)
+    assert stage.run(prompt=mine) == mine
+    assert [row["name"] for row in stage.candidates][:2] == ["incoming", "seed -3"]
+    bootstrapped = stage.candidates[3]["prompt"]["demos"]
+    assert {demo["output"] for demo in bootstrapped} <= {example.answer for example in TRAIN}
+
+
+def test_the_teacher_never_sees_the_answer_it_is_asked_for(tmp_path: Path) -> None:
+    shown = Prompt("Shout.", ("word",), "loud", (Demo({"word": "w3"}, "W3"),))
+    for prompt, name in ((TASK, "a"), (shown, "b")):
+        stage = Stage(tmp_path / name)
+        stage.run(prompt=prompt)
+        for chat in map(json.loads, stage.model.asked):
+            assert chat[-1]["content"] not in [message["content"] for message in chat[:-1]]
+
+
+def test_a_wrong_answer_with_partial_credit_is_no_demo(tmp_path: Path) -> None:
+    def lenient(example: Example, answer: str) -> Score:
+        return Score(1.0 if answer == example.answer else 0.5, answer == example.answer)
+
+    stage = Stage(tmp_path, score=lenient)
+    stage.run()
+    outputs = [d["output"] for row in stage.candidates for d in row["prompt"]["demos"]]
+    assert "what?" not in outputs
+    assert stage.metrics[0]["dev_score"] == 0.5
+
+
+def test_cot_demos_keep_their_reasoning(tmp_path: Path) -> None:
+    def thinks(chat: Chat, _: int) -> str:
+        word = chat[-1]["content"]
+        return f"Capitals, of {word}.\nLoud: {word.upper()}" if len(chat) > 2 else "no idea"
+
+    stage = Stage(tmp_path, script=thinks)
+    stage.run(SMALL.model_copy(update={"style": "cot"}))
+    assert [row["dev_score"] for row in stage.candidates] == [0, 0, 1, 1, 1, 1]
+    demos = stage.candidates[4]["prompt"]["demos"]
+    assert [demo["reasoning"] for demo in demos] == [
+        f"Capitals, of {demo['inputs']['word']}." for demo in demos
+    ]
+
+
+@pytest.mark.parametrize(("bootstrapped", "labeled"), [(0, 3), (3, 0), (0, 0), (1, 1)])
+def test_demo_limits_hold(tmp_path: Path, bootstrapped: int, labeled: int) -> None:
+    limits = {"max_bootstrapped_demos": bootstrapped, "max_labeled_demos": labeled}
+    stage = Stage(tmp_path, script=lambda chat, _: chat[-1]["content"].upper())
+    stage.run(SMALL.model_copy(update=limits))
+    sizes = [row["demos"] for row in stage.metrics]
+    assert len(sizes) == 5 and max(sizes) == max(bootstrapped, labeled)
+    if bootstrapped == 0 and labeled:
+        sets = {json.dumps(row["prompt"]["demos"]) for row in stage.candidates[2:]}
+        assert len(sets) == 3
+
+
+def test_the_saved_program_is_the_result(tmp_path: Path) -> None:
+    best = Stage(tmp_path).run()
+    plain = dspy.Predict("word -> loud")
+    plain.load(tmp_path / "program.json")
+    assert [demo["loud"] for demo in plain.demos] == [demo.output for demo in best.demos]
+    ours = PlainPredict(TASK)
+    ours.load(tmp_path / "program.json")
+    assert prompt_of(ours) == best
+
+
+def test_dspy_is_silent_and_left_as_it_was(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = dspy.settings.copy()
+    Stage(tmp_path, script=lambda chat, _: "x" * 99).run()  # every answer is cut
+    out = capfd.readouterr()
+    assert (out.out, out.err) == ("", "")
+    assert dict(dspy.settings.copy()) == dict(before)
+    assert "prompt_opt engine" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_broken_model_stops_the_stage(tmp_path: Path) -> None:
+    def broken(chat: Chat, _: int) -> str:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Stage(tmp_path, script=broken).run()
+
+
+def test_empty_splits_are_refused(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    ledger = Ledger()
+    model = Model(pupil, ledger)
+    context = Context(
+        exact, lambda policy: model, ledger, tmp_path, Sampling(), 0, lambda *a, **k: None
+    )
+    with pytest.raises(TaskError, match="'train' is empty"):
+        Bootstrap(SMALL).improve(Policy("m", TASK), [], DEV, context)
+    with pytest.raises(TaskError, match="'dev' is empty"):
+        Bootstrap(SMALL).improve(Policy("m", TASK), TRAIN, [], context)
+    assert not list(stage.folder.iterdir())
+
+
+@pytest.mark.slow
+def test_demos_lift_the_real_model(tmp_path: Path) -> None:
+    from lm.hf import load_model
+    from tasks.load import load_task
+
+    task, ledger = load_task("inflection"), Ledger()
+    context = Context(
+        score=task.score,
+        open=lambda policy: load_model(policy.model, ledger=ledger),
+        ledger=ledger,
+        folder=tmp_path,
+        sampling=Sampling(max_tokens=12),
+        seed=0,
+        progress=lambda *_, **__: None,
+    )
+    config = BootstrapConfig(candidates=1, dev_examples=32, train_examples=16)
+    policy = Policy("smollm2-135m", Prompt.of(task))
+    better = Bootstrap(config).improve(policy, task.split("train"), task.split("dev"), context)
+    rows = json.loads((tmp_path / "candidates.json").read_text())
+    assert better.prompt.demos
+    assert max(row["dev_score"] for row in rows) >= rows[0]["dev_score"] + 0.2
+    assert ledger.rollouts <= 4 * 32 + 16
