@@ -2,7 +2,7 @@
 
 Against `transformers.generate` it computes the text all prompts share once, computes a prompt once
 for all its samples, and lets finished rows leave the batch. What it draws does not depend on how
-rows are put into batches. Greedy output equals `generate` token for token (a test holds it).
+rows are put into batches, rounding aside. Greedy output equals `generate` (a test holds it).
 """
 
 from __future__ import annotations

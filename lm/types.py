@@ -25,7 +25,8 @@ class Sampling:
     """How to draw completions. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no cut.
 
     `n` completions are drawn per chat. The draw of row i, token t depends on `seed`, i and t
-    only, never on how rows are put into batches.
+    only, not on how rows are put into batches (rounding aside: another batch shape moves logits by
+    about 1e-5, which now and then tips a draw; the same call always draws the same).
     """
 
     max_tokens: int = 64

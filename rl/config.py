@@ -43,3 +43,7 @@ class GRPOConfig(BaseModel):
     eval_every: int = Field(default=5, ge=1)
     checkpoint_every: int = Field(default=5, ge=1)
     rows_per_forward: int = Field(default=64, ge=1)
+
+    def expected_rollouts(self) -> int:
+        """Answers drawn for training; dev evaluations come on top and count as evaluation."""
+        return self.steps * self.prompts_per_step * self.group_size

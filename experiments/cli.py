@@ -1,0 +1,110 @@
+"""The command line: `tasklift run spec.yaml` and the verbs around it.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr). Each verb imports what it needs
+when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import verbs
+from experiments.environment import pin_threads, stray_packages
+from experiments.errors import SpecError
+from lm.types import ModelError
+from tasks.types import TaskError
+
+FORMATS = ("terminal", "markdown", "csv")
+TABLES = ("summary", "pairs", "failures", "flow", "slices", "cost", "curves")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    main = argparse.ArgumentParser(
+        prog="tasklift",
+        description="Better prompt, SFT, RL, or a chain of them? One task, one honest table.",
+    )
+    verb = main.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    run = verb.add_parser("run", help="run a spec; again to finish or resume it")
+    run.add_argument("spec", type=Path, help="spec.yaml")
+    run.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go")
+    run.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change the spec")
+    run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
+    run.set_defaults(do=verbs.run)
+
+    report = verb.add_parser("report", help="tables of a run folder")
+    report.add_argument("run", type=Path, help="runs/NAME")
+    report.add_argument("--table", choices=TABLES, help="one table instead of the whole report")
+    report.add_argument("--format", choices=FORMATS, default="terminal")
+    report.set_defaults(do=verbs.report)
+
+    compare = verb.add_parser("compare", help="two arms of a run, example by example")
+    compare.add_argument("run", type=Path)
+    compare.add_argument("before", help="an arm")
+    compare.add_argument("after", help="another arm")
+    compare.add_argument("--format", choices=FORMATS, default="terminal")
+    compare.set_defaults(do=verbs.compare)
+
+    failures = verb.add_parser("failures", help="what an arm still gets wrong, with examples")
+    failures.add_argument("run", type=Path)
+    failures.add_argument("--arm", help="only this arm")
+    failures.add_argument("--format", choices=FORMATS, default="terminal")
+    failures.set_defaults(do=verbs.failures)
+
+    evaluation = verb.add_parser("eval", help="score a model on a task, or an arm of a run on dev")
+    evaluation.add_argument("task")
+    evaluation.add_argument("--model", default="smollm2-135m", help="alias, folder, .gguf, Hub id")
+    evaluation.add_argument("--run", type=Path, help="take policy from this run folder …")
+    evaluation.add_argument("--arm", help="… and this arm of it")
+    evaluation.add_argument("--prompt", type=Path, help="a prompt.json")
+    evaluation.add_argument("--split", choices=("train", "dev"), default="dev")
+    evaluation.add_argument("--limit", type=int, help="only the first N examples")
+    evaluation.add_argument("--max-tokens", type=int, default=32)
+    evaluation.add_argument("--device", default="auto")
+    evaluation.set_defaults(do=verbs.evaluate)
+
+    tasks = verb.add_parser("tasks", help="the tasks that can be named")
+    tasks.set_defaults(do=verbs.tasks)
+
+    check = verb.add_parser("check", help="verify a task: gold answers, splits, scorer")
+    check.add_argument("task", help="file.py[:NAME], data.jsonl, task.yaml or a name")
+    check.set_defaults(do=verbs.check)
+
+    doctor = verb.add_parser("doctor", help="what is installed, what is missing")
+    doctor.set_defaults(do=verbs.doctor)
+    return main
+
+
+def _bad_input() -> tuple[type[Exception], ...]:
+    """The errors that mean bad input. Asked only once something went wrong: pandas is slow."""
+    from reports.load import ReportError
+
+    return SpecError, TaskError, ModelError, ReportError
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(words)
+    pin_threads()
+    try:
+        strays = stray_packages()
+        if strays:
+            raise SpecError(strays[0])
+        return options.do(options)
+    except _bad_input() as error:
+        print(f"tasklift: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntasklift: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tasklift report … | head`
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The methods a spec may name: where each one's config and code live.
+
+A plain table, so that reading a spec imports neither torch nor dspy: code is loaded when a stage
+runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from evaluation.types import Method
+from prompt_opt.config import BootstrapConfig
+from rl.config import GRPOConfig
+
+MethodConfig = BootstrapConfig | GRPOConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of method. `code` is `module:Class`; the class takes the config."""
+
+    config: type[MethodConfig]
+    code: str
+    moves: str  # "prompt" or "weights"
+
+    def build(self, config: MethodConfig) -> Method:
+        module, name = self.code.split(":")
+        return getattr(import_module(module), name)(config)
+
+
+KINDS: dict[str, Kind] = {
+    "bootstrap": Kind(BootstrapConfig, "prompt_opt.bootstrap:Bootstrap", "prompt"),
+    "grpo": Kind(GRPOConfig, "rl.grpo:GRPO", "weights"),
+}

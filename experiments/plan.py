@@ -1,0 +1,111 @@
+"""From arms to stages: arms that begin with the same methods share those stages.
+
+A stage is one method run once, from one policy, with one seed. Its key is a hash of all that its
+result depends on, so the same stage is found again by any arm and by any later run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.locate import code_digest
+from experiments.methods import KINDS
+from experiments.spec import ExperimentSpec, Step
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`parent` is the stage whose policy it starts from, None for the untouched model."""
+
+    key: str
+    step: Step
+    seed: int
+    parent: Stage | None
+    arms: tuple[str, ...]  # all that use it, in the order of the spec
+
+    def expected_rollouts(self) -> int:
+        return KINDS[self.step.kind].config.model_validate(self.step.config).expected_rollouts()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the final table: a chain of stages with one seed."""
+
+    name: str
+    seed: int
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in an order in which every parent comes before its children, and the arms."""
+
+    stages: tuple[Stage, ...]
+    arms: tuple[Arm, ...]
+
+
+def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
+    """The stages `spec` needs. `world` stands for task and weights: what keys hang on besides.
+
+    `base` is the folder of the spec; code of the user's that a config names counts by its content.
+    """
+    root = digest(world, spec.splits.train, spec.splits.dev, spec.sampling.model_dump())
+    stages: dict[str, Stage] = {}
+    arms = []
+    for seed in spec.seeds:
+        for name, chain in spec.arms.items():
+            users = _users(spec, chain)
+            path: list[Stage] = []
+            for depth, step in enumerate(chain):
+                parent = path[-1] if path else None
+                code = code_digest(step.config, base)
+                key = digest(parent.key if parent else root, step.kind, step.config, code, seed)
+                stage = Stage(key, step, seed, parent, users[depth])
+                path.append(stages.setdefault(key, stage))
+            arms.append(Arm(name, seed, tuple(path)))
+    return Plan(tuple(stages.values()), tuple(arms))
+
+
+def _users(spec: ExperimentSpec, chain: list[Step]) -> list[tuple[str, ...]]:
+    """For each depth of `chain`, the arms that begin with the same methods up to there."""
+
+    def methods(steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
+        return [(step.kind, step.config) for step in steps]
+
+    return [
+        tuple(
+            name
+            for name, other in spec.arms.items()
+            if methods(other[: depth + 1]) == methods(chain[: depth + 1])
+        )
+        for depth in range(len(chain))
+    ]
+
+
+def digest(*parts: Any) -> str:
+    """16 hex digits over the JSON of `parts`."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe(spec: ExperimentSpec, plan: Plan, done: set[str]) -> Iterator[str]:
+    """The plan in words, a line at a time; `done` holds the keys of finished stages."""
+    yield f"experiment {spec.name}: task {spec.task}, model {spec.model.source}"
+    yield f"{len(plan.arms)} arms, {len(plan.stages)} stages; arms share what they have in common"
+    for arm in plan.arms:
+        chain = " > ".join(stage.step.name for stage in arm.stages) or "nothing: as it comes"
+        baseline = "  (baseline)" if arm.name == spec.baseline else ""
+        yield f"  {arm.name}, seed {arm.seed}: {chain}{baseline}"
+    total = 0
+    for stage in plan.stages:
+        rollouts = stage.expected_rollouts()
+        state = "done" if stage.key in done else f"about {rollouts:,} rollouts"
+        total += 0 if stage.key in done else rollouts
+        yield f"  stage {stage.key} {stage.step.name}, seed {stage.seed}: {state}"
+    test = spec.splits.test or "all"
+    yield f"to do: about {total:,} rollouts, then {test} test examples for each different policy"

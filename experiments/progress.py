@@ -1,0 +1,52 @@
+"""Progress as plain lines, so that a terminal, a log file and CI all show the same."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from lm.ledger import Ledger
+
+
+@dataclass
+class Lines:
+    """A `Progress` that prints `[stage 2/3 prompt+grpo · grpo] 12/25  reward 0.61  ETA 0:55`.
+
+    It also keeps the stage's wall clock in the ledger, which a method that resumes restores with
+    everything else it had counted.
+    """
+
+    label: str
+    ledger: Ledger | None = None
+    _start: float = field(default_factory=time.perf_counter)
+    _last: float = field(default_factory=time.perf_counter)
+    _first: int | None = None  # steps done before this process took over
+
+    def __call__(self, step: int, total: int, **figures: float | str) -> None:
+        self.tick()
+        if self._first is None:
+            self._first = step
+            self._start = self._last
+        shown = "  ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+        count = f"{step}/{total}" if total else str(step)
+        print(f"[{self.label}] {count}  {shown}{self._eta(step, total)}".rstrip(), flush=True)
+
+    def tick(self) -> None:
+        """Add the time since the last call to the ledger's wall clock."""
+        now = time.perf_counter()
+        if self.ledger is not None:
+            self.ledger.wall_seconds += now - self._last
+        self._last = now
+
+    def _eta(self, step: int, total: int) -> str:
+        done = step - (self._first or 0)
+        if done <= 0 or step >= total:
+            return ""
+        seconds = round((self._last - self._start) / done * (total - step))
+        return f"  ETA {seconds // 60}:{seconds % 60:02d}"
+
+
+def _figure(value: float | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)

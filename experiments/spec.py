@@ -1,0 +1,198 @@
+"""What an experiment is, as a user writes it: task, model, methods, arms. Loads no torch.
+
+name: inflection
+task: inflection
+model: smollm2-135m
+methods:
+  grpo: {steps: 25}                        # options of a method
+  grpo-long: {method: grpo, steps: 100}    # the same method under another name
+arms:
+  zero-shot: []
+  prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from experiments.errors import SpecError
+from experiments.explain import explain, nearest
+from experiments.methods import KINDS
+from lm.types import Sampling
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSpec(_Section):
+    """`source` as in `lm.source.resolve`; device and dtype choose themselves by default."""
+
+    source: str = Field(min_length=1)
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class SplitSizes(_Section):
+    """How many examples of each split are used, from its start; null means all."""
+
+    train: int | None = Field(default=None, ge=1)
+    dev: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+
+
+class SamplingSpec(_Section):
+    """How the evaluator asks: greedy by default, `n` answers an example."""
+
+    max_tokens: int = Field(default=32, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_k: int = Field(default=0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    n: int = Field(default=1, ge=1)
+    stop: list[str] = []
+    seed: int = Field(default=0, ge=0)
+
+    def build(self) -> Sampling:
+        return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})
+
+
+class Step(_Section):
+    """One method of an arm's chain, resolved: its name in the spec, its kind, all its options."""
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+
+
+class ExperimentSpec(_Section):
+    """A whole experiment. `baseline` (the first arm by default) is what others are held against."""
+
+    name: str = Field(pattern=NAME)
+    task: str = Field(min_length=1)
+    model: ModelSpec
+    seeds: list[int] = Field(default=[0], min_length=1)
+    splits: SplitSizes = SplitSizes()
+    sampling: SamplingSpec = SamplingSpec()
+    methods: dict[str, dict[str, Any]] = {}
+    arms: dict[str, list[Step]] = Field(min_length=1)
+    baseline: str = ""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds must be distinct and not negative; write e.g. [0, 1, 2]")
+        return seeds
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_arms(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("arms"), dict):
+            return raw
+        methods = raw.get("methods") or {}
+        if not isinstance(methods, dict):
+            return raw
+        for name, options in methods.items():
+            _resolve_step(name, options, f"methods.{name}")
+        arms = {}
+        for arm, chain in raw["arms"].items():
+            if not isinstance(chain, list):
+                raise ValueError(f"arms.{arm}: must be a list of methods; write e.g. [bootstrap]")
+            arms[arm] = [_step(item, methods, f"arms.{arm}") for item in chain]
+        return {**raw, "methods": methods, "arms": arms}
+
+    @model_validator(mode="after")
+    def _known_baseline(self) -> ExperimentSpec:
+        if not self.baseline:
+            object.__setattr__(self, "baseline", next(iter(self.arms)))
+        if self.baseline not in self.arms:
+            known = nearest(self.baseline, list(self.arms))
+            raise ValueError(f"baseline: no arm {self.baseline!r}; {known}")
+        return self
+
+
+def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:
+    if isinstance(item, dict) and set(item) == {"name", "kind", "config"}:
+        return item  # a resolved spec read back
+    if isinstance(item, str):
+        name, inline = item, {}
+    elif isinstance(item, dict) and len(item) == 1:
+        name, inline = next(iter(item.items()))
+    else:
+        raise ValueError(f"{where}: {item!r} is no method; write a name or {{name: {{options}}}}")
+    if name not in methods and name not in KINDS:
+        known = nearest(str(name), [*methods, *KINDS])
+        raise ValueError(f"{where}: no method {name!r}; {known}")
+    return _resolve_step(name, {**(methods.get(name) or {}), **(inline or {})}, f"{where}.{name}")
+
+
+def _resolve_step(name: str, options: Any, where: str) -> dict[str, Any]:
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"{where}: must hold options; write e.g. {{steps: 25}}")
+    options = dict(options or {})
+    kind = options.pop("method", name)
+    if kind not in KINDS:
+        raise ValueError(f"{where}: no method {kind!r}; {nearest(str(kind), list(KINDS))}")
+    try:
+        config = KINDS[kind].config.model_validate(options)
+    except ValidationError as error:
+        raise ValueError(explain(error, KINDS[kind].config, where)) from None
+    return {"name": name, "kind": kind, "config": config.model_dump()}
+
+
+def load_spec(path: Path, overrides: list[str] | None = None) -> ExperimentSpec:
+    """Read a spec file, apply `a.b=c` overrides, check everything. Raises SpecError."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file; name a spec, e.g. spec.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read ({error}); name a YAML text file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise SpecError(f"{path}:{line} is not YAML ({problem}); mind indents") from None
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path}: is no mapping; write name:, task:, model: and arms:")
+    for override in overrides or []:
+        _override(raw, override)
+    return parse_spec(raw, str(path))
+
+
+def parse_spec(raw: dict[str, Any], where: str) -> ExperimentSpec:
+    """Check a spec given as a mapping; `where` begins the message of the SpecError raised."""
+    try:
+        return ExperimentSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {explain(error, ExperimentSpec)}") from None
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    *parents, last = key.split(".")
+    if not equals or not all([*parents, last]):
+        raise SpecError(f"--set {text!r}: write key=value, e.g. --set methods.grpo.steps=50")
+    node = raw
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            if part != "model":
+                raise SpecError(f"--set {text!r}: {part!r} holds no options; set {part}=… whole")
+            child = node[part] = {"source": child}
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SpecError(f"--set {text!r}: the value is not YAML; quote it") from None

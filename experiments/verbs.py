@@ -1,0 +1,162 @@
+"""What each verb of the command line does. Every function gets the parsed options."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+
+from experiments.errors import SpecError
+
+
+def run(options: Namespace) -> int:
+    """Run, resume or (with --dry-run) only plan a spec."""
+    from experiments.spec import load_spec
+
+    spec = load_spec(options.spec, options.set)
+    base = options.spec.parent
+    if options.dry_run:
+        from experiments.plan import describe
+        from experiments.run import prepare
+        from experiments.store import RunFolder
+
+        plan = prepare(spec, base).plan
+        print("\n".join(describe(spec, plan, RunFolder(options.out / spec.name).done_stages())))
+        return 0
+    from experiments.run import run as run_spec
+
+    return _finish(run_spec(spec, base, options.out))
+
+
+def _finish(folder: Path) -> int:
+    """Write the report into the run folder and show its first table."""
+    from experiments.store import write_text
+    from reports import load_run, report_markdown, table
+
+    write_text(folder / "report.md", report_markdown(load_run(folder)))
+    print(f"\n{table(folder)}\nreport: {folder / 'report.md'}")
+    return 0
+
+
+def report(options: Namespace) -> int:
+    """One table, or the whole report; in a terminal the whole report is Markdown too."""
+    from reports import load_run, report_markdown, table
+
+    if options.table:
+        print(table(options.run, options.table, options.format), end="")
+    elif options.format == "csv":
+        raise SpecError("--format csv needs one table; add e.g. --table summary")
+    else:
+        print(report_markdown(load_run(options.run)), end="")
+    return 0
+
+
+def compare(options: Namespace) -> int:
+    """The paired difference between two arms, and how failures flowed from one to the other."""
+    from reports import table
+
+    arms = (options.before, options.after)
+    for name in ("pairs", "flow"):
+        print(table(options.run, name, options.format, arms=arms))
+    return 0
+
+
+def failures(options: Namespace) -> int:
+    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    from reports import table
+
+    arms = (options.arm,) if options.arm else ()
+    print(table(options.run, "failures", options.format, arms=arms), end="")
+    return 0
+
+
+def tasks(options: Namespace) -> int:
+    """The tasks that can be named, one a line, and the other spellings."""
+    from importlib.metadata import entry_points
+
+    from tasks.load import BUILT_INS, ENTRY_POINTS
+
+    for name, where in BUILT_INS.items():
+        print(f"{name}  (built in, {where})")
+    for point in entry_points(group=ENTRY_POINTS):
+        print(f"{point.name}  (installed, {point.value})")
+    print("or: file.py[:NAME], package.module:NAME, data.jsonl, data.csv, task.yaml")
+    return 0
+
+
+def check(options: Namespace) -> int:
+    """Verify a task; exit 1 when a check fails."""
+    from tasks.check import check_task
+    from tasks.load import load_task
+
+    findings = check_task(load_task(options.task), options.task)
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}")
+    failed = sum(not finding.ok for finding in findings)
+    print(f"{len(findings) - failed} checks passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def evaluate(options: Namespace) -> int:
+    """Score one policy on train or dev. Test belongs to `run`."""
+    from evaluation.evaluate import evaluate as run_evaluation
+    from evaluation.evaluate import mean_score
+    from experiments.progress import Lines
+    from lm.hf import load_model
+    from lm.types import Sampling
+    from tasks.load import load_task
+    from tasks.splits import required_split
+
+    task = load_task(options.task)
+    policy = _policy(options, task)
+    examples = required_split(task, options.split, options.limit)
+    records = run_evaluation(
+        load_model(policy.model, adapter=policy.adapter, device=options.device),
+        policy.prompt,
+        examples,
+        task.score,
+        Sampling(max_tokens=options.max_tokens),
+        split=options.split,
+        progress=Lines(f"{options.split} {task.name}"),
+    )
+    print(f"score {100 * mean_score(records):.1f} %  n {len(records)}")
+    for failure, count in Counter(r.failure for r in records if not r.correct).most_common():
+        print(f"  {count:5d}  {failure}")
+    return 0
+
+
+def _policy(options: Namespace, task):
+    """The policy the options describe: an arm of a run, or a model with a prompt."""
+    from evaluation.types import Policy
+    from experiments.store import RunFolder
+    from tasks.types import Prompt
+
+    if (options.run is None) != (options.arm is None):
+        raise SpecError("--run and --arm go together; write both")
+    if options.run is not None:
+        return RunFolder(options.run).policy_of(options.arm)
+    prompt = Prompt.of(task)
+    if options.prompt is not None:
+        try:
+            prompt = Prompt.from_json(options.prompt.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SpecError(f"{options.prompt}: is no prompt.json ({error})") from None
+    return Policy(options.model, prompt)
+
+
+def doctor(options: Namespace) -> int:
+    """Versions, device, the model at hand; exit 1 when something needed is missing."""
+    from experiments.environment import machine, versions
+    from lm.source import HUB_ALIASES, cache_folder
+
+    found = versions()
+    print("  ".join(f"{name} {number}" for name, number in found.items()))
+    missing = [name for name, number in found.items() if number == "missing"]
+    if missing:
+        print(f"missing: {', '.join(missing)}; run make demo, or pip install tasklift")
+        return 1
+    print("  ".join(f"{name} {value}" for name, value in machine().items()))
+    for alias in HUB_ALIASES:
+        there = (cache_folder() / alias / "model.safetensors").exists()
+        print(f"model {alias}: {'in the cache' if there else 'fetched at first use'}")
+    return 0

@@ -1,0 +1,43 @@
+"""The default reward: what the task itself says of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.judge import judge
+from evaluation.types import ScoreFunction
+from lm.types import Completion
+from reward_models.types import Turns, find, reply
+from tasks.types import Example, Prompt, Score
+
+
+@dataclass(frozen=True)
+class TaskReward:
+    """The task's own score in [0, 1], through the same `judge` the evaluator uses.
+
+    `examples` maps id to example; in plain TRL give the dataset a column `example_id`. A scorer
+    that fails says nothing of the answer, so it is worth None, not 0.
+    """
+
+    score: ScoreFunction
+    prompt: Prompt
+    examples: Mapping[str, Example]
+
+    __name__ = "task"  # what TRL calls the reward in its logs
+
+    def __call__(
+        self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
+    ) -> list[float | None]:
+        scores = self.judged(completions, columns["example_id"])
+        return [None if score.failure == "error" else score.value for score in scores]
+
+    def judged(self, completions: Sequence[Turns], example_id: Sequence[str]) -> list[Score]:
+        """The whole Score of each completion."""
+        rows = zip(completions, example_id, strict=True)
+        return [self._judge(reply(turns), key) for turns, key in rows]
+
+    def _judge(self, text: str, example_id: str) -> Score:
+        example = find(self.examples, example_id, "task")
+        return judge(self.score, self.prompt, example, Completion(text, (), (), "stop", 0))

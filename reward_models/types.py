@@ -1,0 +1,39 @@
+"""The one calling convention of rewards, TRL's, so that any reward here runs in plain TRL too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tasks.types import Example, TaskError
+
+Turns = str | Sequence[Mapping[str, Any]]  # plain text, or a chat as TRL hands it over
+
+
+class RewardError(TaskError):
+    """A reward that cannot be used. One line: which reward, which example, what is wrong."""
+
+
+class RewardModel(Protocol):
+    """What RL may train on: a number for each completion, None where none can be given.
+
+    `columns` hold one value per completion; `example_id` is always among them, and rewards that
+    are written by users also get `answer`, `inputs` and `meta`. Must return as many values as
+    there are completions. TRL leaves a completion with None out of its group.
+    """
+
+    def __call__(
+        self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
+    ) -> list[float | None]: ...
+
+
+def reply(completion: Turns) -> str:
+    """The text of a completion, be it a string or TRL's list of messages (the last one counts)."""
+    return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+def find(examples: Mapping[str, Example], example_id: str, reward: str) -> Example:
+    """The example a row of TRL's batch belongs to. Raises RewardError when it is unknown."""
+    if example_id not in examples:
+        raise RewardError(f"reward {reward}: no example {example_id!r}; check column example_id")
+    return examples[example_id]

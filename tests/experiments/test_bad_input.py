@@ -1,0 +1,201 @@
+"""Bad input: one clear line on stderr (what, where, what instead), exit code 2, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.cli import main
+from lm.tiny import write_tiny_model
+
+SPEC: dict[str, Any] = {
+    "name": "bad",
+    "task": "rows.jsonl",
+    "model": "tiny-random",
+    "methods": {"grpo": {"steps": 1, "prompts_per_step": 2, "group_size": 2}},
+    "arms": {"zero-shot": [], "rl": ["grpo"]},
+}
+ROWS = [{"input": f"word {i}", "answer": f"answer {i}"} for i in range(40)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    return tmp_path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_spec(folder: Path, **changes: Any) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump({**SPEC, **changes}))
+    return path
+
+
+def grpo(**options: Any) -> dict[str, Any]:
+    return {"methods": {"grpo": {**SPEC["methods"]["grpo"], **options}}}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run the command; it must exit with 2 and one line on stderr, which is returned."""
+    assert main([*map(str, words)]) == 2
+    shown = capsys.readouterr()
+    line = shown.err.strip()
+    assert "\n" not in line and line.startswith("tasklift: ") and "Traceback" not in line
+    return line
+
+
+SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown key": ({"modle": "x"}, ["modle", "did you mean 'model'"]),
+    "unknown nested key": ({"splits": {"tset": 3}}, ["splits.tset", "did you mean 'test'"]),
+    "unknown option of a method": (grpo(stepz=3), ["methods.grpo.stepz", "did you mean 'steps'"]),
+    "misspelt method": ({"arms": {"a": ["gpro"]}}, ["arms.a", "'gpro'", "did you mean 'grpo'"]),
+    "method of unknown kind": ({"methods": {"mine": {"method": "sft9"}}}, ["methods.mine", "sft9"]),
+    "negative steps": (grpo(steps=-5), ["methods.grpo.steps", "-5"]),
+    "group size 1": (grpo(group_size=1), ["methods.grpo.group_size", "2"]),
+    "no arms": ({"arms": {}}, ["arms"]),
+    "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
+    "unknown baseline": ({"baseline": "zeroshot"}, ["baseline", "did you mean 'zero-shot'"]),
+    "same seed twice": ({"seeds": [1, 1]}, ["seeds"]),
+    "a name that is a path": ({"name": "../up"}, ["name", "../up"]),
+    "steps that are a word": (grpo(steps="many"), ["methods.grpo.steps", "many"]),
+    "unknown built-in task": ({"task": "inflexion"}, ["inflexion", "inflection"]),
+    "task file missing": ({"task": "none.py"}, ["none.py"]),
+    "unknown model": ({"model": "smollm2-135M-x"}, ["smollm2-135M-x", "smollm2-135m"]),
+    "unknown device": ({"model": {"source": "tiny-random", "device": "tpu9"}}, ["tpu9", "cpu"]),
+    "unknown reward": (grpo(reward="tsak"), ["tsak", "task"]),
+    "too few examples for a step": (grpo(prompts_per_step=500), ["500"]),
+}
+
+
+@pytest.mark.parametrize("mistake", SPEC_MISTAKES)
+def test_spec_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+    changes, expected = SPEC_MISTAKES[mistake]
+    line = refused(capsys, "run", write_spec(folder, **changes))
+    for part in expected:
+        assert part in line, line
+
+
+def test_missing_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in SPEC.items() if k != "model"}))
+    assert "model: is missing" in refused(capsys, "run", path)
+
+
+@pytest.mark.parametrize("text", ["name: [unclosed", "just words", "\x00", "- a\n- b"])
+def test_spec_that_is_no_yaml_mapping(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (folder / "spec.yaml").write_text(text)
+    assert "spec.yaml" in refused(capsys, "run", folder / "spec.yaml")
+
+
+def test_spec_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such file" in refused(capsys, "run", "nowhere.yaml")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "name.x=1", "a: [=2", "methods.grpo.steps=[1"])
+def test_override_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], override: str) -> None:
+    refused(capsys, "run", write_spec(folder), "--set", override)
+
+
+DATA_MISTAKES: dict[str, tuple[Callable[[], str], list[str]]] = {
+    "duplicate ids": (
+        lambda: "".join(json.dumps({"id": "same", **row}) + "\n" for row in ROWS),
+        ["same"],
+    ),
+    "missing answer column": (
+        lambda: "".join(json.dumps({"input": row["input"]}) + "\n" for row in ROWS),
+        ["answer"],
+    ),
+    "a row that is no JSON": (lambda: json.dumps(ROWS[0]) + "\n{broken\n", ["rows.jsonl", "2"]),
+    "no rows": (lambda: "", ["rows.jsonl"]),
+    "empty split": (
+        lambda: "".join(json.dumps({"split": "train", **row}) + "\n" for row in ROWS),
+        ["dev"],
+    ),
+    "train/test overlap": (
+        lambda: "".join(
+            json.dumps({"split": split, "input": text, "answer": "a"}) + "\n"
+            for split, text in [("train", "one"), ("dev", "two"), ("test", " ONE")]
+        ),
+        ["train", "test"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", DATA_MISTAKES)
+def test_data_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+    text, expected = DATA_MISTAKES[mistake]
+    (folder / "rows.jsonl").write_text(text())
+    line = refused(capsys, "run", write_spec(folder))
+    for part in expected:
+        assert part in line, line
+
+
+def test_task_file_that_raises(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.py").write_text("x = 1\nraise RuntimeError('my own\\nfault')\n")
+    line = refused(capsys, "run", write_spec(folder, task="mine.py"))
+    assert "mine.py:2" in line and "RuntimeError: my own fault" in line
+
+
+def test_model_folder_without_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_model(folder / "model")
+    (folder / "model/model.safetensors").unlink()
+    (folder / "model/pytorch_model.bin").write_bytes(b"pickle")
+    assert "safetensors" in refused(capsys, "run", write_spec(folder, model="./model"))
+
+
+def test_model_folder_with_torn_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_model(folder / "model")
+    weights = folder / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:999])
+    assert "model" in refused(capsys, "run", write_spec(folder, model="./model"))
+
+
+def test_corrupt_gguf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "m.gguf").write_bytes(b"GGUF" + bytes(range(200)))
+    assert "m.gguf" in refused(capsys, "run", write_spec(folder, model="m.gguf"))
+
+
+def test_unwritable_run_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out").write_text("a file where a folder should be")
+    line = refused(capsys, "run", write_spec(folder), "--out", "out")
+    assert "cannot be written" in line and "--out" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_run_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out").mkdir(mode=0o500)
+    assert "cannot be written" in refused(capsys, "run", write_spec(folder), "--out", "out")
+
+
+def test_run_folder_of_another_spec(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only_baseline = {"arms": {"zero-shot": []}, "sampling": {"max_tokens": 4}}
+    assert main(["run", str(write_spec(folder, **only_baseline))]) == 0
+    before = {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    changed = {**only_baseline, "sampling": {"max_tokens": 5}}
+    line = refused(capsys, "run", write_spec(folder, **changed))
+    assert "another experiment" in line and "sampling.max_tokens" in line
+    assert before == {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("words", [["report", "none"], ["compare", "none", "a", "b"]])
+def test_reports_of_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert "none" in refused(capsys, *words)
+
+
+def test_eval_of_an_arm_needs_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--run and --arm" in refused(capsys, "eval", "rows.jsonl", "--arm", "a")

@@ -1,0 +1,101 @@
+"""Log-probabilities, entropies and gradients do not change when the prefix is computed once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+import lm.shared_prefix
+from lm.shared_prefix import completion_logprobs
+from lm.tiny import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def _full(folder):
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def _lora(folder):
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    return get_peft_model(_full(folder), config)
+
+
+def _rows(shared):
+    draw = random.Random(1)
+
+    def ids(low, high):
+        return [draw.randrange(3, 250) for _ in range(draw.randint(low, high))]
+
+    start = ids(20, 20) if shared else []
+    prompts = [start + ids(1, 9) for _ in range(5)]
+    return [*prompts, prompts[0]], [*(ids(1, 8) for _ in prompts), [7]]
+
+
+def _plain(model, prompts, completions, temperature):
+    """Row by row, no cache, no padding: log-probabilities and entropies."""
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        ids = torch.tensor([[*prompt, *completion]])
+        logits = model(ids).logits[0, len(prompt) - 1 : -1] / temperature
+        table = logits.log_softmax(-1)
+        chosen = table.gather(1, torch.tensor(completion)[:, None])[:, 0]
+        rows.append((chosen, -(table.exp() * table).sum(-1)))
+    return rows
+
+
+def _gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("build", [_full, _lora])
+@pytest.mark.parametrize("shared", [True, False])
+def test_values_and_gradients_equal_a_plain_forward(folder, monkeypatch, build, shared):
+    model = build(folder)
+    made = []
+    prefix_cache = lm.shared_prefix.prefix_cache
+    monkeypatch.setattr(
+        lm.shared_prefix, "prefix_cache", lambda *args: made.append(1) or prefix_cache(*args)
+    )
+    prompts, completions = _rows(shared)
+    logprobs, entropy = completion_logprobs(
+        model, prompts, completions, temperature=0.8, with_entropy=True
+    )
+    assert bool(made) == shared
+    assert entropy is not None and logprobs.dtype == torch.float32
+    plain = _plain(model, prompts, completions, 0.8)
+    weights = torch.randn(logprobs.shape)
+    for i, (chosen, spread) in enumerate(plain):
+        torch.testing.assert_close(logprobs[i, : len(chosen)], chosen, atol=1e-4, rtol=0)
+        torch.testing.assert_close(entropy[i, : len(chosen)], spread, atol=1e-4, rtol=0)
+        assert not logprobs[i, len(chosen) :].any() and not entropy[i, len(chosen) :].any()
+    ours = _gradients(model, (logprobs * weights).sum())
+    loss = sum((c * weights[i, : len(c)]).sum() for i, (c, _) in enumerate(plain))
+    theirs = _gradients(model, loss)
+    assert ours.keys() == theirs.keys() and len(ours) > 4
+    for name, gradient in theirs.items():
+        assert gradient.abs().max() > 0
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(ours[name], gradient, atol=1e-4 * scale + 1e-5, rtol=0)
+
+
+def test_gradient_checkpointing_takes_the_plain_path(folder):
+    prompts, completions = _rows(shared=True)
+    model = _full(folder).train()
+    expected = _gradients(model, completion_logprobs(model, prompts, completions)[0].sum())
+    model.activation_checkpointing_enable()
+    assert not lm.shared_prefix.can_share(model)
+    found = _gradients(model, completion_logprobs(model, prompts, completions)[0].sum())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
+    assert lm.shared_prefix.can_share(model.eval())  # sampling may share all the same
