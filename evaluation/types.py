@@ -71,12 +71,22 @@ class Context:
 class Method(Protocol):
     """Maps a policy to a better one.
 
+    `check` raises a one-line error for whatever `improve` could not work with; it is called before
+    anything is spent, with the policy of the chain's start.
     `improve` gets example lists, never the task's test split. It may be killed at any moment and
     called again with the same arguments and folder; it then goes on, and ends as if undisturbed.
     Whatever the returned policy refers to (an adapter) lies below `context.folder`.
     """
 
     config: Any
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None: ...
 
     def improve(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lm.ledger import Ledger
 
@@ -12,15 +13,20 @@ from lm.ledger import Ledger
 class Lines:
     """A `Progress` that prints `[stage 2/3 prompt+grpo · grpo] 12/25  reward 0.61  ETA 0:55`.
 
-    It also keeps the stage's wall clock in the ledger, which a method that resumes restores with
-    everything else it had counted.
+    It also keeps the stage's wall clock in the ledger, and in the file `clock`, from which a later
+    process takes up the time that a killed one had spent.
     """
 
     label: str
     ledger: Ledger | None = None
+    clock: Path | None = None
     _start: float = field(default_factory=time.perf_counter)
     _last: float = field(default_factory=time.perf_counter)
     _first: int | None = None  # steps done before this process took over
+
+    def __post_init__(self) -> None:
+        if self.ledger is not None and self.clock is not None and self.clock.exists():
+            self.ledger.wall_seconds = float(self.clock.read_text() or 0)
 
     def __call__(self, step: int, total: int, **figures: float | str) -> None:
         self.tick()
@@ -36,6 +42,8 @@ class Lines:
         now = time.perf_counter()
         if self.ledger is not None:
             self.ledger.wall_seconds += now - self._last
+            if self.clock is not None:
+                self.clock.write_text(f"{self.ledger.wall_seconds:.3f}")
         self._last = now
 
     def _eta(self, step: int, total: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from evaluation.evaluate import evaluate
 from evaluation.judge import UNIVERSAL_FAILURES
 from evaluation.records import write_records
-from evaluation.types import Context, Policy
+from evaluation.types import Context, Method, Policy
 from experiments.environment import git_commit, machine, versions
 from experiments.locate import locate, located
 from experiments.methods import KINDS
@@ -29,7 +29,8 @@ from tasks.load import load_task, task_files, task_hash
 from tasks.splits import check_disjoint, required_split
 from tasks.types import Example, Prompt, Task
 
-LEFTOVERS = ("checkpoints", "best", "rollouts")
+CLOCK = "wall_seconds"
+LEFTOVERS = (CLOCK, "checkpoints", "best", "rollouts", "result.json")  # only for resuming
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,25 @@ def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
     """The policy each stage ends with, by key; finished stages are read back."""
     policies: dict[str, Policy] = {}
     stages = experiment.plan.stages
+    done = folder.done_stages()
+    for stage in stages:
+        if stage.key not in done:
+            method = _build(experiment, stage)
+            method.check(experiment.start, experiment.train, experiment.dev, experiment.task.score)
     for number, stage in enumerate(stages, 1):
-        if not (folder.stage(stage.key) / "DONE").exists():
+        if stage.key not in done:
             before = policies[stage.parent.key] if stage.parent else experiment.start
             label = f"{number}/{len(stages)} {stage.arms[0]} · {stage.step.name}"
             _run_stage(experiment, folder, stage, before, label)
         folder.finish(folder.stage(stage.key), LEFTOVERS)
         policies[stage.key] = folder.load_policy(stage.key, experiment.spec.model.source)
     return policies
+
+
+def _build(experiment: Experiment, stage: Stage) -> Method:
+    kind = KINDS[stage.step.kind]
+    config = located(stage.step.config, experiment.base)
+    return kind.build(kind.config.model_validate(config))
 
 
 def _run_stage(
@@ -145,9 +157,8 @@ def _run_stage(
     place.mkdir(parents=True, exist_ok=True)
     shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""
     print(f"[{label}] seed {stage.seed}{shared}", flush=True)
-    kind = KINDS[stage.step.kind]
     ledger = Ledger()
-    progress = Lines(label, ledger)
+    progress = Lines(label, ledger, place / CLOCK)
     context = Context(
         score=experiment.task.score,
         open=lambda policy: experiment.open(policy, ledger),
@@ -165,8 +176,7 @@ def _run_stage(
         "parent": stage.parent.key if stage.parent else None,
     }
     write_text(place / "stage.json", json.dumps(told, indent=1))
-    config = located(stage.step.config, experiment.base)
-    method = kind.build(kind.config.model_validate(config))
+    method = _build(experiment, stage)
     after = method.improve(before, experiment.train, experiment.dev, context)
     progress.tick()
     folder.save_policy(stage.key, after)

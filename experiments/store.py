@@ -90,7 +90,8 @@ class RunFolder:
         """Mark a stage or evaluation done, then drop what was only needed on the way."""
         (folder / "DONE").touch()
         for name in leftovers:
-            shutil.rmtree(folder / name, ignore_errors=True)
+            path = folder / name
+            path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, True)
 
     def save_policy(self, key: str, policy: Policy) -> None:
         """Write stages/<key>/policy/; an adapter is copied in unless an earlier stage holds it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from lm.source import resolve, weights_fingerprint
 from lm.types import Chat, Completion, ModelError, Sampling
 
 ROWS_PER_FORWARD = 32
+# peft 0.21 asks by a name that transformers 5.23 is giving up
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
 
 def pick_device(device: str = "auto") -> torch.device:

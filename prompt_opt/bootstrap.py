@@ -19,9 +19,9 @@ import dspy
 from dspy.teleprompt import BootstrapFewShotWithRandomSearch, LabeledFewShot
 
 from evaluation.judge import judge
-from evaluation.types import Context, Policy
+from evaluation.types import Context, Policy, ScoreFunction
 from lm.ledger import BudgetExhausted
-from prompt_opt.adapter import COMPLETION, PlainPredict, prompt_of
+from prompt_opt.adapter import COMPLETION, PlainPredict, prompt_of, signature_of
 from prompt_opt.config import BootstrapConfig
 from prompt_opt.engine import Engine
 from prompt_opt.quiet import quiet
@@ -58,6 +58,18 @@ class Bootstrap:
     def __init__(self, config: BootstrapConfig):
         self.config = config
 
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Raises TaskError for an empty split and for a field name DSPy cannot take."""
+        if not train or not dev:
+            raise TaskError(f"bootstrap: split {'dev' if train else 'train'!r} is empty; fill it")
+        signature_of(replace(policy.prompt, style=self.config.style))
+
     def improve(
         self,
         policy: Policy,
@@ -65,8 +77,7 @@ class Bootstrap:
         dev: Sequence[Example],
         context: Context,
     ) -> Policy:
-        if not train or not dev:
-            raise TaskError(f"bootstrap: split {'dev' if train else 'train'!r} is empty; fill it")
+        self.check(policy, train, dev, context.score)
         engine = Engine(
             context.open(policy),
             context.sampling,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.types import ScoreFunction
-from reward_models.contains import ContainsReward
+from reward_models.partial import CREDITS, PartialCredit
 from reward_models.task import TaskReward
 from reward_models.types import RewardError, RewardModel
 from reward_models.user import UserReward
@@ -16,13 +16,13 @@ from tasks.source import import_file, own_names
 from tasks.text import nearest
 from tasks.types import Example, Prompt
 
-BUILT_IN = ("task", "contains")
+BUILT_IN = ("task", *CREDITS)
 
 
 def load_reward(
     name: str, *, score: ScoreFunction, prompt: Prompt, examples: Mapping[str, Example]
 ) -> RewardModel:
-    """The reward `name` stands for: "task", "contains" or "path.py:function".
+    """The reward `name` stands for: "task", one of `CREDITS` or "path.py:function".
 
     `score` is the task's scorer, `prompt` the prompt answers are extracted with, `examples` maps
     id to example. Raises RewardError when there is no such reward and TaskError when its file
@@ -31,8 +31,8 @@ def load_reward(
     task = TaskReward(score, prompt, examples)
     if name == "task":
         return task
-    if name == "contains":
-        return ContainsReward(task)
+    if name in CREDITS:
+        return PartialCredit(task, CREDITS[name])
     if match := re.fullmatch(r"(.+\.py):(\w+)", name):
         return UserReward(name, _function(Path(match[1]).expanduser(), match[2]), examples)
     raise RewardError(

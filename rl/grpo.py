@@ -18,7 +18,7 @@ from datasets import Dataset
 from trl.trainer.grpo_config import GRPOConfig as TrainerArguments
 
 from evaluation.evaluate import evaluate, mean_score
-from evaluation.types import Context, Policy
+from evaluation.types import Context, Policy, ScoreFunction
 from lm.hf import HFModel
 from lm.ledger import BudgetExhausted
 from lm.types import ModelError, Sampling
@@ -44,6 +44,18 @@ class GRPO:
     def __init__(self, config: GRPOConfig):
         self.config = config
 
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Raises TaskError for too few examples, RewardError for an unknown reward."""
+        _check_examples(self.config, train, dev)
+        examples = {example.id: example for example in train}
+        load_reward(self.config.reward, score=score, prompt=policy.prompt, examples=examples)
+
     def improve(
         self,
         policy: Policy,
@@ -52,7 +64,7 @@ class GRPO:
         context: Context,
     ) -> Policy:
         """The checkpoint with the best dev score; `policy` itself when no step beat it."""
-        _check_examples(self.config, train, dev)
+        self.check(policy, train, dev, context.score)
         journal = Journal(context.folder)
         mark = journal.finished() or self._train(policy, train, dev, context, journal)
         restore_counts(context.ledger, mark.ledger)  # when an earlier call had finished the work

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reward_models.contains import credit
 from reward_models.load import load_reward
+from reward_models.partial import closeness, share
 from reward_models.types import RewardError, reply
 from tasks.types import Example, Prompt, Score, TaskError
 
@@ -53,7 +55,7 @@ def test_task_reward_reads_the_answer_the_prompt_asks_for():
     assert ask(load("task", prompt=cot), *answers) == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["task", "contains"])
+@pytest.mark.parametrize("name", ["task", "contains", "closeness"])
 def test_a_scorer_that_fails_gives_no_reward(name):
     def broken(example: Example, text: str) -> Score:
         raise OSError("disk")
@@ -74,7 +76,7 @@ def test_contains_takes_whole_words_and_every_accepted_form():
 
 def test_credit_stays_within_bounds():
     for text in ("went", "", "went went", "i went went", "WENT!"):
-        assert 0 <= credit(text, "went") <= 0.5
+        assert 0 <= share(text, "went") <= 0.5
 
 
 def test_a_users_reward_gets_the_examples_columns(tmp_path):
@@ -109,7 +111,10 @@ def test_a_wrong_reward_is_one_line_with_reward_and_example(tmp_path, body, mess
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("contain", r'unknown .contain. \(did you mean "contains"\?\); write task, contains or'),
+        (
+            "contain",
+            r'unknown .contain. \(did you mean "contains"\?\); write task, contains, closeness or',
+        ),
         ("nowhere.py:f", "nowhere.py: no such file"),
     ],
 )
@@ -126,3 +131,14 @@ def test_a_missing_function_names_the_near_one(tmp_path):
 def test_an_unknown_example_is_named():
     with pytest.raises(RewardError, match="no example 'be'"):
         ask(load("task"), "was", ids=("be",))
+
+
+def test_closeness_rewards_nearer_answers_more():
+    near = [closeness(text, "walked") for text in ("walked", "walk", "I do not know.", "")]
+    assert near == sorted(near, reverse=True) and near[0] == 0.5 and near[-1] == 0.0
+    assert closeness("The past tense is walked.", "walked") < closeness("walk", "walked")
+
+
+@given(st.text(max_size=80), st.text(max_size=20))
+def test_closeness_stays_within_bounds(text, form):
+    assert 0.0 <= closeness(text, form) <= 0.5
