@@ -89,7 +89,9 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     try:
         adapted = PeftModel.from_pretrained(model, adapter)
         with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-            odd = get_peft_model_state_dict(adapted).keys() ^ set(file.keys())
+            odd = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys() ^ set(
+                file.keys()
+            )
         if odd:  # peft skips what has no place, and leaves what is not there as initialized
             raise ValueError(f"no counterpart for {min(odd)}")
     except Exception as error:
