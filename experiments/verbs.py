@@ -85,15 +85,18 @@ def tasks(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Verify a task; exit 1 when a check fails."""
+    """Verify a task; exit 1 when a check fails. A warning is no failure."""
     from tasks.check import check_task
     from tasks.load import load_task
 
     findings = check_task(load_task(options.task), options.task)
+    failed = 0
     for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}")
-    failed = sum(not finding.ok for finding in findings)
-    print(f"{len(findings) - failed} checks passed, {failed} failed")
+        error = not finding.ok and finding.severity == "error"
+        failed += error
+        mark = "ok  " if finding.ok else "FAIL" if error else "warn"
+        print(f"{mark} {finding.check}: {finding.detail}")
+    print(f"{len(findings)} checks, {failed} failed")
     return 1 if failed else 0
 
 

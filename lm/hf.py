@@ -88,10 +88,10 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         raise ModelError(f"adapter: no adapter_config.json in {str(adapter)!r}; name a PEFT folder")
     try:
         adapted = PeftModel.from_pretrained(model, adapter)
+        # False: with "auto" peft would ask the Hub about the base model's vocabulary
+        placed = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-            odd = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys() ^ set(
-                file.keys()
-            )
+            odd = placed.keys() ^ set(file.keys())
         if odd:  # peft skips what has no place, and leaves what is not there as initialized
             raise ValueError(f"no counterpart for {min(odd)}")
     except Exception as error:
