@@ -2,7 +2,8 @@
 
 A model that is never exactly right scores 0 in every rollout of a group, so GRPO sees no difference
 and learns nothing. `contains` helps one that chatters around the right form, `closeness` one that
-does not know it. Only what the task itself calls correct earns 1.
+does not know it; it can also trap one, as copying the question may be close enough (on inflection
+it taught SmolLM2-135M to repeat the verb). Only what the task itself calls correct earns 1.
 """
 
 from __future__ import annotations
