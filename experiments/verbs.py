@@ -29,12 +29,13 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder and show its first table."""
+    """Write the report into the run folder and show its first two tables."""
     from experiments.store import write_text
     from reports import load_run, report_markdown, table
 
     write_text(folder / "report.md", report_markdown(load_run(folder)))
-    print(f"\n{table(folder)}\nreport: {folder / 'report.md'}")
+    print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
+    print(f"report: {folder / 'report.md'}")
     return 0
 
 

@@ -37,7 +37,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_spec(folder: Path, **changes: Any) -> Path:
     path = folder / "spec.yaml"
-    path.write_text(yaml.safe_dump({**SPEC, **changes}))
+    path.write_text(yaml.safe_dump({**SPEC, **changes}, sort_keys=False))
     return path
 
 

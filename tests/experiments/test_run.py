@@ -19,34 +19,56 @@ from experiments.cli import main
 
 SPEC: dict[str, Any] = {
     "name": "whole",
-    "task": "inflection",
+    "task": "letters.py",
     "model": "tiny-random",
     "splits": {"train": 24, "dev": 8, "test": 12},
     "sampling": {"max_tokens": 6},
     "methods": {
         "bootstrap": {"candidates": 1, "dev_examples": 4, "train_examples": 8},
         "grpo": {
-            "steps": 4,
+            "steps": 6,
             "prompts_per_step": 2,
             "group_size": 4,
-            "reward": "vowels.py:share",
+            "learning_rate": 1e-2,
+            "reward": "alnum.py:share",
             "eval_every": 2,
             "checkpoint_every": 2,
         },
     },
     "arms": {"zero-shot": [], "grpo": ["grpo"], "prompt+grpo": ["bootstrap", "grpo"]},
 }
-# The tiny model is never right; a reward that differs between its answers makes its weights move.
+# The tiny model knows no task, but it can learn to write letters.
+TASK = """
+from tasks import Example, Score, Task
+
+class Letters(Task):
+    name = "letters"
+    instruction = "Answer in letters."
+    failure_classes = {"other": "Hardly any letters."}
+
+    def split(self, name):
+        rows = range({"train": 24, "dev": 8, "test": 12}[name])
+        return [
+            Example(f"{name}-{i}", {"input": f"{name} {i}"}, "aeiou", {"even": i % 2 == 0})
+            for i in rows
+        ]
+
+    def score(self, example, text):
+        value = min(1.0, sum(c.isalpha() for c in text) / 6)
+        right = text == example.answer
+        return Score(value, right, None if right else "other", "" if right else "More letters.")
+"""
 REWARD = """
 def share(prompts, completions, **columns):
     texts = [turns[0]["content"] for turns in completions]
-    return [sum(c in "aeiou" for c in text) / (len(text) or 1) for text in texts]
+    return [sum(c.isalnum() for c in text) / 6 for text in texts]
 """
 
 
 def write_spec(folder: Path) -> Path:
-    (folder / "vowels.py").write_text(REWARD)
-    (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+    (folder / "letters.py").write_text(TASK)
+    (folder / "alnum.py").write_text(REWARD)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC, sort_keys=False))
     return folder / "spec.yaml"
 
 
@@ -87,7 +109,12 @@ def test_run_folder_holds_what_it_should(undisturbed: Path) -> None:
         assert (undisturbed / "evals" / entry["eval"] / "records.parquet").exists()
     weights = list(undisturbed.glob("stages/*/rollouts.parquet"))
     assert len(weights) == 2
-    assert len(pd.read_parquet(weights[0])) == 4 * 2 * 4
+    assert len(pd.read_parquet(weights[0])) == 6 * 2 * 4
+
+
+def test_weights_moved(undisturbed: Path) -> None:
+    """Otherwise the tests below would compare nothing but untouched models."""
+    assert len(list(undisturbed.glob("stages/*/policy/adapter/adapter_model.safetensors"))) == 2
 
 
 def test_nothing_private_is_written(undisturbed: Path) -> None:
@@ -140,7 +167,8 @@ def test_verbs_on_a_run(undisturbed: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_eval_of_an_arm_on_dev(undisturbed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["eval", "inflection", "--run", str(undisturbed), "--arm", "prompt+grpo"]
+    task = undisturbed.parent.parent / "letters.py"
+    words = ["eval", str(task), "--run", str(undisturbed), "--arm", "prompt+grpo"]
     assert main([*words, "--limit", "6", "--max-tokens", "4"]) == 0
     assert "n 6" in capsys.readouterr().out
 
