@@ -8,11 +8,12 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/tasklift run examples/inflection/spec.yaml
 
+# two workers of one thread each: small models gain nothing from a second thread
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 fast: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
