@@ -7,14 +7,18 @@ stopping a run or hiding behind a silent 0.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import numbers
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from evaluation.types import ScoreFunction
 from lm.types import Completion
+from tasks import scorers, text
 from tasks.types import Example, Prompt, Score
 
 LOOP_TOKENS = 24  # a shorter loop is taken for an answer
@@ -35,6 +39,15 @@ UNIVERSAL_FAILURES: Mapping[str, str] = {
     ),
     "unclassified": "The task scored the answer as incorrect and gave no class.",
 }
+
+
+def judge_hash() -> str:
+    """16 hex digits over the code that judges answers: with other code, other scores."""
+    files = [Path(__file__), *map(Path, map(inspect.getfile, (Prompt, scorers, text)))]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Completion) -> Score:
@@ -61,7 +74,7 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
 def _scored(score: ScoreFunction, example: Example, answer: str) -> Score:
     try:
         return _checked(score(example, answer))
-    except Exception as error:  # the boundary: whatever a scorer does is an answer's fate
+    except (Exception, SystemExit) as error:  # the boundary: whatever a scorer does is data
         what = " ".join("".join(traceback.format_exception_only(error)).split())[:300]
         return Score(0.0, False, failure="error", feedback=f"The scorer failed: {what}")
 

@@ -7,6 +7,8 @@ when it runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--arm", help="… and this arm of it")
     evaluation.add_argument("--prompt", type=Path, help="a prompt.json")
     evaluation.add_argument("--split", choices=("train", "dev"), default="dev")
-    evaluation.add_argument("--limit", type=int, help="only the first N examples")
-    evaluation.add_argument("--max-tokens", type=int, default=32)
+    evaluation.add_argument("--limit", type=_positive, help="only the first N examples")
+    evaluation.add_argument("--max-tokens", type=_positive, help="default: the run's, else 32")
     evaluation.add_argument("--device", default="auto")
     evaluation.set_defaults(do=verbs.evaluate)
 
@@ -86,24 +88,42 @@ def _bad_input() -> tuple[type[Exception], ...]:
     return SpecError, TaskError, ModelError, ReportError
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("write 1 or more")
+    return number
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit code. TASKLIFT_DEBUG=1 shows tracebacks."""
     options = parser().parse_args(words)
     pin_threads()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
     try:
         strays = stray_packages()
         if strays:
             raise SpecError(strays[0])
         return options.do(options)
     except _bad_input() as error:
-        print(f"tasklift: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _say(str(error), 2)
     except KeyboardInterrupt:
-        print("\ntasklift: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `tasklift report … | head`
-        sys.stderr.close()
-        return 0
+        return _say("stopped; the same command goes on from here", 130)
+    except BrokenPipeError:  # `tasklift report … | head` had enough; a run did not get to its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if options.verb in ("run", "eval") else 0
+    except Exception as error:
+        if os.environ.get("TASKLIFT_DEBUG"):
+            raise
+        kind = type(error).__name__
+        return _say(f"failed: {kind}: {error} (TASKLIFT_DEBUG=1 shows where)", 1)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"tasklift: {' '.join(line.split())}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "dspy", "datasets", "pandas", "tasklift")
 ROOMS = (
@@ -36,8 +37,10 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of this code, with "+" when the tree has uncommitted changes; None outside git."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parent.parent
     try:
+        if Path(_git(folder, "rev-parse", "--show-toplevel")).resolve() != folder:
+            return None  # installed somewhere inside another project's repository
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("+" if _git(folder, "status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -51,15 +54,26 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def machine() -> dict[str, str | int]:
-    """Device and processor, in words. Loads torch."""
+def surroundings(device: str, dtype: str) -> dict[str, Any]:
+    """What results hang on besides the spec: device, dtype, threads, versions, commit.
+
+    `device` and `dtype` as in a spec; raises ModelError when they are not to be had. Loads torch.
+    """
     import torch
 
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name(0)
-    else:
-        device = f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
-    return {"device": device, "threads": torch.get_num_threads()}
+    from lm.hf import pick_device, pick_dtype
+
+    where = pick_device(device)
+    cuda = where.type == "cuda"
+    cpu = f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    return {
+        "device": torch.cuda.get_device_name(where) if cuda else cpu,
+        "device_type": where.type,
+        "dtype": str(pick_dtype(dtype, where)).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
 
 
 def stray_packages() -> list[str]:

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.load import BUILT_INS
 
-def locate(name: str, base: Path) -> str:
-    """`name` (`file`, or `file:NAME`) as found beside the spec in `base`, else as it is."""
-    file, colon, rest = name.partition(":")
-    beside = base / Path(file).expanduser()
-    return f"{beside}{colon}{rest}" if file and beside.exists() else name
+_FILE = re.compile(r"(?P<file>.+\.(?:py|jsonl|csv|yaml|yml))(?P<name>:\w+)?")
 
 
-def located(config: dict[str, Any], base: Path) -> dict[str, Any]:
+def locate_task(name: str, base: Path) -> str:
+    """`name` with its file as found beside the spec (in `base`), else as it is."""
+    match = _FILE.fullmatch(name)
+    if name in BUILT_INS or match is None:
+        return name
+    beside = _beside(match["file"], base)
+    return f"{beside}{match['name'] or ''}" if os.path.isfile(beside) else name
+
+
+def locate_model(source: str, base: Path) -> str:
+    """A model folder or GGUF file as found beside the spec, else `source` as it is."""
+    from lm.source import ALIASES
+
+    beside = _beside(source, base)
+    there = os.path.isdir(beside) or (source.endswith(".gguf") and os.path.isfile(beside))
+    return beside if source not in ALIASES and there else source
+
+
+def locate_code(config: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """`config` with the Python files it names (`reward: mine.py:fn`) located."""
-    return {key: locate(value, base) if _is_code(value) else value for key, value in config.items()}
+    return {key: locate_task(v, base) if _is_code(v) else v for key, v in config.items()}
 
 
-def code_digest(config: dict[str, Any], base: Path) -> str:
-    """Digest over the contents of the Python files `config` names; "" when it names none."""
-    files = [Path(v.partition(":")[0]) for v in located(config, base).values() if _is_code(v)]
-    present = sorted(file for file in files if file.is_file())
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in present]
-    return "".join(digests)
+def code_files(config: Mapping[str, Any], base: Path) -> list[Path]:
+    """The Python files `config` names, as far as they exist."""
+    matches = [_FILE.fullmatch(v) for v in locate_code(config, base).values() if _is_code(v)]
+    files = [Path(match["file"]).expanduser() for match in matches if match]
+    return [file for file in files if file.is_file()]
+
+
+def code_digest(config: Mapping[str, Any], base: Path) -> list[str]:
+    """A digest of the content of each Python file `config` names."""
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in code_files(config, base)]
+
+
+def _beside(file: str, base: Path) -> str:
+    return os.path.join(base, os.path.expanduser(file))
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, str) and value.partition(":")[0].endswith(".py")
+    match = _FILE.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and match["file"].endswith(".py")

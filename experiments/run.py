@@ -7,122 +7,67 @@ their keys, an unfinished stage is handed back to its method, which knows how to
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
 from evaluation.judge import UNIVERSAL_FAILURES
 from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
-from experiments.environment import git_commit, machine, versions
-from experiments.locate import locate, located
+from experiments.locate import code_files, locate_code
 from experiments.methods import KINDS
-from experiments.plan import Plan, Stage, digest, make_plan
+from experiments.plan import Stage, digest
+from experiments.prepare import Experiment, prepare
 from experiments.progress import Lines
 from experiments.spec import ExperimentSpec
 from experiments.store import RunFolder, open_run, without_home, write_text
 from lm.ledger import Ledger
-from lm.source import resolve, weights_fingerprint
-from lm.types import LanguageModel
-from tasks.load import load_task, task_files, task_hash
-from tasks.splits import check_disjoint, required_split
-from tasks.types import Example, Prompt, Task
+from tasks.load import task_copies, task_hash
+from tasks.splits import required_split
+from tasks.types import Example
 
 CLOCK = "wall_seconds"
 LEFTOVERS = (CLOCK, "checkpoints", "best", "rollouts", "result.json")  # only for resuming
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A spec with what it names found and checked: ready to run."""
-
-    spec: ExperimentSpec
-    base: Path  # the spec's folder: files it names are looked for there first
-    task: Task
-    weights: str  # fingerprint of the base model
-    world: str  # digest of task and weights
-    plan: Plan
-    train: Sequence[Example]
-    dev: Sequence[Example]
-
-    @property
-    def start(self) -> Policy:
-        """What every arm starts from."""
-        return Policy(self.spec.model.source, Prompt.of(self.task))
-
-    def open(self, policy: Policy, ledger: Ledger) -> LanguageModel:
-        """Load a policy's weights."""
-        from lm.hf import load_model
-
-        model = self.spec.model
-        return load_model(
-            locate(policy.model, self.base),
-            adapter=policy.adapter,
-            ledger=ledger,
-            device=model.device,
-            dtype=model.dtype,
-        )
-
-
-def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
-    """Find and check everything a run needs, before it costs anything.
-
-    Raises TaskError and ModelError. The splits are compared here: an example of test that is in
-    train too would void the result, so it is refused before hours are spent. Only this comparison
-    sees test now; methods get the train and dev lists alone.
-    """
-    task = load_task(locate(spec.task, base))
-    sizes = spec.splits
-    train = required_split(task, "train", sizes.train)
-    dev = required_split(task, "dev", sizes.dev)
-    check_disjoint({"train": train, "dev": dev, "test": required_split(task, "test", sizes.test)})
-    weights = weights_fingerprint(resolve(locate(spec.model.source, base)))
-    seen = [_digest_examples(examples) for examples in (train, dev)]
-    world = digest(task_hash(task), *seen, weights, spec.model.dtype)
-    plan = make_plan(spec, world, base)
-    return Experiment(spec, base, task, weights, world, plan, train, dev)
-
-
-def _digest_examples(examples: Sequence[Example]) -> str:
-    """The examples count themselves, too: a task may read files its hash knows nothing of."""
-    return digest([[e.id, dict(e.inputs), e.answer, repr(dict(e.meta))] for e in examples])
 
 
 def run(spec: ExperimentSpec, base: Path, out: Path) -> Path:
     """Do what is missing of `spec` (found in folder `base`) below `out`; returns the run folder."""
     experiment = prepare(spec, base)
     with open_run(spec, out) as folder:
-        _describe(experiment, folder)
-        policies = _run_stages(experiment, folder)
-        _run_evaluations(experiment, folder, policies)
+        if not folder.is_complete(experiment.plan.arms, experiment.exam):
+            _describe(experiment, folder)
+            policies = _run_stages(experiment, folder)
+            _run_evaluations(experiment, folder, policies)
         return folder.path
 
 
 def _describe(experiment: Experiment, folder: RunFolder) -> None:
-    """run.json, and a copy of the task's source, as soon as the run starts."""
+    """run.json, the arms, and a copy of the user's code, as soon as there is something to do."""
     spec, task = experiment.spec, experiment.task
-    told = {
-        "name": spec.name,
-        "task": task.name,
-        "task_hash": task_hash(task),
-        "failure_classes": {**UNIVERSAL_FAILURES, **task.failure_classes},
-        "baseline": spec.baseline,
-        "model": without_home(spec.model.source),
-        "model_fingerprint": experiment.weights,
-        "dtype": spec.model.dtype,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        **machine(),
-    }
-    before = folder.read("run.json")
-    kept = {"test_opened": before.get("test_opened", 0), "complete": before.get("complete", False)}
-    folder.write("run.json", {**told, **kept})
-    folder.plan_arms(experiment.plan.arms)
-    sources = folder.path / "task"
-    sources.mkdir(exist_ok=True)
-    for file in task_files(task):
-        (sources / file.name).write_bytes(file.read_bytes())
+    folder.write(
+        "run.json",
+        {
+            "name": spec.name,
+            "base": os.path.relpath(experiment.base, folder.path),
+            "task": task.name,
+            "task_hash": task_hash(task),
+            "failure_classes": {**UNIVERSAL_FAILURES, **task.failure_classes},
+            "baseline": spec.baseline,
+            "model": without_home(spec.model.source),
+            "model_fingerprint": experiment.weights,
+            **experiment.surroundings,
+            "test_opened": folder.read("run.json").get("test_opened", 0),
+            "complete": False,
+        },
+    )
+    write_text(folder.path / "prompt.json", experiment.start.prompt.to_json())
+    folder.plan_arms(experiment.plan.arms, experiment.exam)
+    copies = dict(task_copies(task))
+    for stage in experiment.plan.stages:
+        for file in code_files(stage.step.config, experiment.base):
+            copies[f"{stage.step.name}/{file.name}"] = file.read_bytes()
+    folder.keep_sources(copies)
 
 
 def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
@@ -146,7 +91,7 @@ def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
 
 def _build(experiment: Experiment, stage: Stage) -> Method:
     kind = KINDS[stage.step.kind]
-    config = located(stage.step.config, experiment.base)
+    config = locate_code(stage.step.config, experiment.base)
     return kind.build(kind.config.model_validate(config))
 
 
@@ -164,16 +109,17 @@ def _run_stage(
         open=lambda policy: experiment.open(policy, ledger),
         ledger=ledger,
         folder=place,
-        sampling=experiment.spec.sampling.build(),
+        sampling=experiment.sampling,
         seed=stage.seed,
         progress=progress,
     )
     told = {
         "method": stage.step.name,
         "kind": stage.step.kind,
-        "config": stage.step.config,
+        "config": without_home(stage.step.config),
         "seed": stage.seed,
         "parent": stage.parent.key if stage.parent else None,
+        "surroundings": experiment.surroundings,
     }
     write_text(place / "stage.json", json.dumps(told, indent=1))
     method = _build(experiment, stage)
@@ -187,36 +133,24 @@ def _run_evaluations(
     experiment: Experiment, folder: RunFolder, policies: dict[str, Policy]
 ) -> None:
     """Every arm on test. The split is opened here, once all methods are done, and counted."""
-    todo = []
-    for arm in experiment.plan.arms:
+    told = folder.read("run.json")
+    folder.write("run.json", {**told, "test_opened": told["test_opened"] + 1})
+    test = required_split(experiment.task, "test", experiment.spec.splits.test)
+    arms = experiment.plan.arms
+    for number, arm in enumerate(arms, 1):
         policy = policies[arm.stages[-1].key] if arm.stages else experiment.start
-        key = _evaluation_key(experiment, policy)
-        if not folder.is_evaluated(arm, key):
-            todo.append((arm, policy, key))
-    if todo:
-        told = folder.read("run.json")
-        folder.write("run.json", {**told, "test_opened": told["test_opened"] + 1})
-        test = required_split(experiment.task, "test", experiment.spec.splits.test)
-        for number, (arm, policy, key) in enumerate(todo, 1):
-            if not (folder.evaluation(key) / "DONE").exists():
-                label = f"test {number}/{len(todo)} {arm.name}, seed {arm.seed}"
-                _evaluate(experiment, folder.evaluation(key), policy, test, label)
-            folder.note_evaluation(arm, key)
+        key = digest(experiment.exam, policy.fingerprint())
+        if not folder.has_answers(key):
+            label = f"test {number}/{len(arms)} {arm.name}, seed {arm.seed}"
+            _evaluate(experiment, folder.evaluation(key), policy, test, label)
+        folder.note_evaluation(arm, key)
     folder.write("run.json", {**folder.read("run.json"), "complete": True})
-
-
-def _evaluation_key(experiment: Experiment, policy: Policy) -> str:
-    spec = experiment.spec
-    return digest(
-        experiment.world, policy.fingerprint(), spec.splits.test, spec.sampling.model_dump()
-    )
 
 
 def _evaluate(
     experiment: Experiment, place: Path, policy: Policy, test: Sequence[Example], label: str
 ) -> None:
     """Ask one policy all of test; `place` is the evaluation's folder."""
-    sampling = experiment.spec.sampling
     place.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     progress = Lines(label, ledger)
@@ -225,13 +159,18 @@ def _evaluate(
         policy.prompt,
         test,
         experiment.task.score,
-        sampling.build(),
+        experiment.sampling,
         split="test",
         progress=progress,
     )
     progress.tick()
     write_records(place / "records.parquet", records)
     write_text(place / "ledger.json", ledger.to_json())
-    told = {"policy": policy.fingerprint(), "split": "test", "sampling": sampling.model_dump()}
+    told = {
+        "policy": policy.fingerprint(),
+        "split": "test",
+        "sampling": experiment.spec.sampling.model_dump(),
+        "surroundings": experiment.surroundings,
+    }
     write_text(place / "eval.json", json.dumps(told, indent=1))
     (place / "DONE").touch()

@@ -14,16 +14,17 @@ arms:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
+from experiments.reading import apply_override, read_mapping
 from lm.types import Sampling
 
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
@@ -76,7 +77,7 @@ class ExperimentSpec(_Section):
     name: str = Field(pattern=NAME)
     task: str = Field(min_length=1)
     model: ModelSpec
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     splits: SplitSizes = SplitSizes()
     sampling: SamplingSpec = SamplingSpec()
     methods: dict[str, dict[str, Any]] = {}
@@ -91,8 +92,8 @@ class ExperimentSpec(_Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds must be distinct and not negative; write e.g. [0, 1, 2]")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("seeds must be distinct; write e.g. [0, 1, 2]")
         return seeds
 
     @model_validator(mode="before")
@@ -103,6 +104,10 @@ class ExperimentSpec(_Section):
         methods = raw.get("methods") or {}
         if not isinstance(methods, dict):
             return raw
+        for name in [*methods, *raw["arms"]]:
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} is no name; put it into quotes")
+        methods = {name: options or {} for name, options in methods.items()}
         for name, options in methods.items():
             _resolve_step(name, options, f"methods.{name}")
         arms = {}
@@ -123,8 +128,9 @@ class ExperimentSpec(_Section):
 
 
 def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:
-    if isinstance(item, dict) and set(item) == {"name", "kind", "config"}:
-        return item  # a resolved spec read back
+    if isinstance(item, dict) and set(item) == {"name", "kind", "config"}:  # a resolved spec
+        options = {**_options(item["config"], where), "method": item["kind"]}
+        return _resolve_step(item["name"], options, where)
     if isinstance(item, str):
         name, inline = item, {}
     elif isinstance(item, dict) and len(item) == 1:
@@ -134,16 +140,18 @@ def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:
     if name not in methods and name not in KINDS:
         known = nearest(str(name), [*methods, *KINDS])
         raise ValueError(f"{where}: no method {name!r}; {known}")
-    return _resolve_step(name, {**(methods.get(name) or {}), **(inline or {})}, f"{where}.{name}")
+    inline = _options(inline, f"{where}.{name}")
+    return _resolve_step(name, {**methods.get(name, {}), **inline}, f"{where}.{name}")
 
 
-def _resolve_step(name: str, options: Any, where: str) -> dict[str, Any]:
-    if options is not None and not isinstance(options, dict):
-        raise ValueError(f"{where}: must hold options; write e.g. {{steps: 25}}")
-    options = dict(options or {})
+def _resolve_step(name: Any, options: Any, where: str) -> dict[str, Any]:
+    options = dict(_options(options, where))
     kind = options.pop("method", name)
-    if kind not in KINDS:
+    if not isinstance(name, str) or not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{where}: no method {kind!r}; {nearest(str(kind), list(KINDS))}")
+    for key in options:
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: {key!r} is no option; {nearest(str(key), _known(kind))}")
     try:
         config = KINDS[kind].config.model_validate(options)
     except ValidationError as error:
@@ -151,23 +159,21 @@ def _resolve_step(name: str, options: Any, where: str) -> dict[str, Any]:
     return {"name": name, "kind": kind, "config": config.model_dump()}
 
 
+def _known(kind: str) -> list[str]:
+    return list(KINDS[kind].config.model_fields)
+
+
+def _options(options: Any, where: str) -> dict[Any, Any]:
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"{where}: must hold options; write e.g. {{steps: 25}}")
+    return options or {}
+
+
 def load_spec(path: Path, overrides: list[str] | None = None) -> ExperimentSpec:
     """Read a spec file, apply `a.b=c` overrides, check everything. Raises SpecError."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file; name a spec, e.g. spec.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read ({error}); name a YAML text file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise SpecError(f"{path}:{line} is not YAML ({problem}); mind indents") from None
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path}: is no mapping; write name:, task:, model: and arms:")
+    raw = read_mapping(path)
     for override in overrides or []:
-        _override(raw, override)
+        apply_override(raw, override)
     return parse_spec(raw, str(path))
 
 
@@ -177,22 +183,3 @@ def parse_spec(raw: dict[str, Any], where: str) -> ExperimentSpec:
         return ExperimentSpec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(f"{where}: {explain(error, ExperimentSpec)}") from None
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    *parents, last = key.split(".")
-    if not equals or not all([*parents, last]):
-        raise SpecError(f"--set {text!r}: write key=value, e.g. --set methods.grpo.steps=50")
-    node = raw
-    for part in parents:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            if part != "model":
-                raise SpecError(f"--set {text!r}: {part!r} holds no options; set {part}=… whole")
-            child = node[part] = {"source": child}
-        node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SpecError(f"--set {text!r}: the value is not YAML; quote it") from None

@@ -16,8 +16,7 @@ import fcntl
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,40 +48,72 @@ class RunFolder:
     def done_stages(self) -> set[str]:
         return {marker.parent.name for marker in self.path.glob("stages/*/DONE")}
 
-    def read(self, name: str) -> Any:
-        """The JSON file `name` of the run, {} when there is none yet."""
+    def has_answers(self, key: str) -> bool:
+        """Whether the evaluation `key` is done and its answers can be read."""
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_metadata
+
+        place = self.evaluation(key)
+        try:
+            return (place / "DONE").exists() and read_metadata(
+                place / "records.parquet"
+            ) is not None
+        except (OSError, ArrowException):
+            return False
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The JSON mapping `name` of the run, {} when there is none yet. Raises SpecError."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found = _read_json(path) if path.exists() else {}
+        if not isinstance(found, dict):
+            raise damaged(path, "it holds no mapping")
+        return found
 
     def write(self, name: str, content: Any) -> None:
         write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False))
 
+    def keep_sources(self, copies: Mapping[str, bytes]) -> None:
+        """Replace task/ by these files (relative name to content)."""
+        with staged_folder(self.path / "task") as draft:
+            for name, content in copies.items():
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft / name).write_bytes(content)
+
     def arms(self) -> list[dict[str, Any]]:
         """What arms.json says: each arm with its stages and, once it is done, its evaluation."""
-        return self.read("arms.json") or []
+        path = self.path / "arms.json"
+        entries = _read_json(path) if path.exists() else []
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and set(entry) >= ARM_KEYS for entry in entries
+        ):
+            raise damaged(path, "it lists no arms")
+        return entries
 
-    def plan_arms(self, arms: Sequence[Arm]) -> None:
-        """List all arms of the plan, in its order; evaluations already noted stay."""
-        noted = {(entry["arm"], entry["seed"]): entry for entry in self.arms()}
+    def plan_arms(self, arms: Sequence[Arm], exam: str) -> None:
+        """List all arms of the plan, in its order.
+
+        Evaluations already noted stay if they belong to the same stages and the same `exam`: arms
+        of one report must have sat the same test.
+        """
+        noted = {_identity(entry): entry for entry in self.arms()}
         fresh = {"eval": None, "test_reads": 0}
-        entries = []
-        for arm in arms:
-            told = {"arm": arm.name, "seed": arm.seed, "stages": [s.key for s in arm.stages]}
-            entries.append({**fresh, **noted.get((arm.name, arm.seed), {}), **told})
+        entries = [{**fresh, **entry, **noted.get(_identity(entry), {})}
+                   for entry in _planned(arms, exam)]  # fmt: skip
         self.write("arms.json", entries)
 
-    def is_evaluated(self, arm: Arm, key: str) -> bool:
-        """Whether the evaluation `key` is done and noted for this arm."""
-        return (self.evaluation(key) / "DONE").exists() and any(
-            (entry["arm"], entry["seed"], entry["eval"]) == (arm.name, arm.seed, key)
-            for entry in self.arms()
-        )
+    def is_complete(self, arms: Sequence[Arm], exam: str) -> bool:
+        """Whether every arm of this plan has its answers."""
+        noted = {_identity(entry): entry["eval"] for entry in self.arms()}
+        planned = [_identity(entry) for entry in _planned(arms, exam)]
+        found = [noted.get(identity) for identity in planned]
+        done = self.read("run.json").get("complete", False) and list(noted) == planned
+        return done and all(key is not None and self.has_answers(key) for key in found)
 
     def note_evaluation(self, arm: Arm, key: str) -> None:
         """Note that an arm's evaluation is done; `test_reads` counts how often test judged it."""
         entries = self.arms()
         for entry in entries:
-            if (entry["arm"], entry["seed"]) == (arm.name, arm.seed):
+            if (entry["arm"], entry["seed"]) == (arm.name, arm.seed) and entry["eval"] != key:
                 entry.update(eval=key, test_reads=entry["test_reads"] + 1)
         self.write("arms.json", entries)
 
@@ -106,22 +137,45 @@ class RunFolder:
             write_text(draft / "policy.json", json.dumps({"adapter": where}))
 
     def load_policy(self, key: str, model: str) -> Policy:
-        """The policy a finished stage ended with."""
+        """The policy a finished stage ended with. Raises SpecError when it cannot be read."""
         folder = self.stage(key) / "policy"
-        prompt = Prompt.from_json((folder / "prompt.json").read_text(encoding="utf-8"))
-        adapter = json.loads((folder / "policy.json").read_text())["adapter"]
+        try:
+            prompt = Prompt.from_json((folder / "prompt.json").read_text(encoding="utf-8"))
+            adapter = _read_json(folder / "policy.json")["adapter"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(self.stage(key), str(error)) from None
         return Policy(model, prompt, self.path / adapter if adapter else None)
 
-    def policy_of(self, arm: str) -> Policy:
-        """The policy of an arm's first seed. Raises SpecError when it is not there."""
-        entries = [e for e in self.arms() if e["arm"] == arm and e["eval"]]
-        if not entries:
-            known = ", ".join(dict.fromkeys(e["arm"] for e in self.arms())) or "none yet"
-            raise SpecError(f"{self.path}: no evaluated arm {arm!r}; there is {known}")
-        model, stages = self.read("run.json")["model"], entries[0]["stages"]
-        if not stages:
-            raise SpecError(f"{self.path}: arm {arm!r} changes nothing; evaluate --model {model}")
-        return self.load_policy(stages[-1], model)
+
+ARM_KEYS = {"arm", "seed", "stages", "eval", "test_reads", "exam"}
+
+
+def _planned(arms: Sequence[Arm], exam: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": arm.name,
+            "seed": arm.seed,
+            "stages": [stage.key for stage in arm.stages],
+            "exam": exam,
+        }
+        for arm in arms
+    ]
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return entry["arm"], entry["seed"], tuple(entry["stages"]), entry["exam"]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from None
+
+
+def damaged(path: Path, problem: str) -> SpecError:
+    """The error for a file of a run folder that is not as it was written."""
+    return SpecError(f"{path}: is damaged ({problem}); remove it and run the spec again")
 
 
 def copy_adapter(source: Path, target: Path, model: str) -> None:
@@ -134,10 +188,16 @@ def copy_adapter(source: Path, target: Path, model: str) -> None:
     write_text(target / ADAPTER_FILES[0], json.dumps(config, indent=1, sort_keys=True))
 
 
-def without_home(text: str) -> str:
-    """`text` with the user's home folder written as ~."""
+def without_home(value: Any) -> Any:
+    """`value` (JSON-like) with the user's home folder written as ~ in every text."""
+    if isinstance(value, dict):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_home(item) for item in value]
     home = str(Path.home())
-    return "~" + text[len(home) :] if text == home or text.startswith(home + "/") else text
+    if isinstance(value, str) and (value == home or value.startswith(home + "/")):
+        return "~" + value[len(home) :]
+    return value
 
 
 def write_text(path: Path, text: str) -> None:
@@ -167,33 +227,26 @@ def open_run(spec: ExperimentSpec, out: Path) -> Iterator[RunFolder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SpecError(f"{run.path}: another tasklift is at work in it; wait for it") from None
-        _same_spec(run.path / "spec.yaml", spec)
+        _same_spec(run, spec)
         yield run
 
 
-def _same_spec(path: Path, spec: ExperimentSpec) -> None:
-    wanted = json.loads(without_home_deep(spec))
-    if not path.exists():
-        write_text(path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
-        return
+def _same_spec(run: RunFolder, spec: ExperimentSpec) -> None:
+    """Refuse to put the results of one spec beside those of another; none yet, none to lose."""
+    path, wanted = run.path / "spec.yaml", without_home(spec.model_dump(mode="json"))
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        found = None
-    if found != wanted:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise damaged(path, (str(error).splitlines() or [""])[0]) from None
+    if found == wanted:
+        return
+    if found is not None and any(run.path.glob("evals/*/DONE")):
         where = _first_difference(found, wanted)
         raise SpecError(
-            f"{path.parent}: holds another experiment ({where} differs); change name: in the spec, "
-            "choose another folder with --out, or remove this one"
+            f"{run.path}: holds results of another experiment ({where} differs); change name: in "
+            "the spec, choose another folder with --out, or remove this one"
         )
-
-
-def without_home_deep(spec: ExperimentSpec) -> str:
-    """The spec as JSON, its paths without the user's home folder."""
-    raw = spec.model_dump(mode="json")
-    raw["task"] = without_home(raw["task"])
-    raw["model"]["source"] = without_home(raw["model"]["source"])
-    return json.dumps(raw)
+    write_text(path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
 
 def _first_difference(found: Any, wanted: Any, where: str = "") -> str:
@@ -204,7 +257,3 @@ def _first_difference(found: Any, wanted: Any, where: str = "") -> str:
             if found[key] != wanted[key]:
                 return _first_difference(found[key], wanted[key], f"{where}{key}.")
     return where.rstrip(".") or "all of it"
-
-
-def warn(text: str) -> None:
-    print(f"tasklift: {text}", file=sys.stderr, flush=True)

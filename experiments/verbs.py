@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import SpecError
@@ -102,24 +103,44 @@ def check(options: Namespace) -> int:
 
 
 def evaluate(options: Namespace) -> int:
-    """Score one policy on train or dev. Test belongs to `run`."""
+    """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
     from evaluation.evaluate import evaluate as run_evaluation
     from evaluation.evaluate import mean_score
+    from evaluation.types import Policy
     from experiments.progress import Lines
+    from experiments.saved import Saved, policy_of_arm, prompt_from_file
+    from experiments.spec import ModelSpec
     from lm.hf import load_model
     from lm.types import Sampling
     from tasks.load import load_task
     from tasks.splits import required_split
+    from tasks.types import Prompt
 
+    if (options.run is None) != (options.arm is None):
+        raise SpecError("--run and --arm go together; write both")
     task = load_task(options.task)
-    policy = _policy(options, task)
-    examples = required_split(task, options.split, options.limit)
+    if options.run is not None:
+        saved = policy_of_arm(options.run, options.arm)
+    else:
+        prompt = prompt_from_file(options.prompt, task) if options.prompt else Prompt.of(task)
+        model = ModelSpec(source=options.model, device=options.device)
+        saved = Saved(Policy(options.model, prompt), model, Sampling(max_tokens=32))
+    if saved.policy.prompt.inputs != tuple(task.inputs):
+        raise SpecError(f"arm {options.arm!r} was made for a task with other inputs; name its task")
+    sampling = saved.sampling
+    if options.max_tokens:
+        sampling = replace(sampling, max_tokens=options.max_tokens)
     records = run_evaluation(
-        load_model(policy.model, adapter=policy.adapter, device=options.device),
-        policy.prompt,
-        examples,
+        load_model(
+            saved.model.source,
+            adapter=saved.policy.adapter,
+            device=saved.model.device,
+            dtype=saved.model.dtype,
+        ),
+        saved.policy.prompt,
+        required_split(task, options.split)[: options.limit],
         task.score,
-        Sampling(max_tokens=options.max_tokens),
+        sampling,
         split=options.split,
         progress=Lines(f"{options.split} {task.name}"),
     )
@@ -129,28 +150,9 @@ def evaluate(options: Namespace) -> int:
     return 0
 
 
-def _policy(options: Namespace, task):
-    """The policy the options describe: an arm of a run, or a model with a prompt."""
-    from evaluation.types import Policy
-    from experiments.store import RunFolder
-    from tasks.types import Prompt
-
-    if (options.run is None) != (options.arm is None):
-        raise SpecError("--run and --arm go together; write both")
-    if options.run is not None:
-        return RunFolder(options.run).policy_of(options.arm)
-    prompt = Prompt.of(task)
-    if options.prompt is not None:
-        try:
-            prompt = Prompt.from_json(options.prompt.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SpecError(f"{options.prompt}: is no prompt.json ({error})") from None
-    return Policy(options.model, prompt)
-
-
 def doctor(options: Namespace) -> int:
     """Versions, device, the model at hand; exit 1 when something needed is missing."""
-    from experiments.environment import machine, versions
+    from experiments.environment import surroundings, versions
     from lm.source import HUB_ALIASES, cache_folder
 
     found = versions()
@@ -159,7 +161,8 @@ def doctor(options: Namespace) -> int:
     if missing:
         print(f"missing: {', '.join(missing)}; run make demo, or pip install tasklift")
         return 1
-    print("  ".join(f"{name} {value}" for name, value in machine().items()))
+    around = surroundings("auto", "auto")
+    print("  ".join(f"{name} {around[name]}" for name in ("device", "dtype", "threads")))
     for alias in HUB_ALIASES:
         there = (cache_folder() / alias / "model.safetensors").exists()
         print(f"model {alias}: {'in the cache' if there else 'fetched at first use'}")

@@ -39,6 +39,17 @@ def resolve(source: str) -> Path:
     Spellings: an alias of `ALIASES`, a folder, a `.gguf` file, a Hub id `owner/name`.
     Raises ModelError with one line when nothing usable is there.
     """
+    try:
+        return _find(source)
+    except OSError as error:
+        where = error.filename or cache_folder()
+        raise ModelError(
+            f"model: cannot use {str(where)!r} ({error.strerror or error}); mend that, or set "
+            "TASKLIFT_CACHE to a folder that you may write to"
+        ) from error
+
+
+def _find(source: str) -> Path:
     if source == "tiny-random":
         return _tiny()
     if source in HUB_ALIASES:
@@ -174,16 +185,32 @@ def _download(hub_id: str) -> Path:
     return _checked(folder, hub_id)
 
 
+# what turns text into tokens and decides where an answer ends counts as much as the weights
+DESCRIBING = (
+    "config.json",
+    "adapter_config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
 def weights_fingerprint(folder: Path) -> str:
-    """16 hex digits over config and weights, without reading gigabytes.
+    """16 hex digits over config, tokenizer and weights, without reading gigabytes.
 
     Of every tensor the first and last 4 kB count, so any training that touched it shows. Raises
     ModelError for a damaged file.
     """
     digest = hashlib.sha256()
-    for name in ("config.json", "adapter_config.json"):
+    for name in DESCRIBING:
         if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+            digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
         try:
             digest.update(path.name.encode() + _sampled(path))

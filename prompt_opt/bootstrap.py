@@ -17,6 +17,7 @@ from typing import Any
 
 import dspy
 from dspy.teleprompt import BootstrapFewShotWithRandomSearch, LabeledFewShot
+from dspy.utils.callback import BaseCallback
 
 from evaluation.judge import judge
 from evaluation.types import Context, Policy, ScoreFunction
@@ -86,7 +87,8 @@ class Bootstrap:
             rollouts=self.config.rollouts,
         )
         found: list[Candidate] = []
-        with engine, dspy.context(lm=engine.lm, disable_history=True), suppress(BudgetExhausted):
+        settings = {"lm": engine.lm, "disable_history": True, "callbacks": [_AskAhead(engine)]}
+        with engine, dspy.context(**settings), suppress(BudgetExhausted):
             search = _Search(self.config, policy.prompt, train, dev, context, engine)
             for candidate in search.candidates():
                 found.append(candidate)
@@ -98,6 +100,21 @@ class Bootstrap:
 
 def _merit(candidate: Candidate) -> tuple[float, int]:
     return candidate.dev_score, -len(candidate.prompt.demos)
+
+
+class _AskAhead(BaseCallback):
+    """Asks a candidate's whole dev set before DSPy's threads do, which ask in any order.
+
+    They then read answers from memory, and each batch, its rounding and the number of calls
+    are the same in every run.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        prompt = prompt_of(inputs["program"])
+        self._engine.ask([prompt.messages(case[EXAMPLE].inputs) for case in instance.devset])
 
 
 class _Search:

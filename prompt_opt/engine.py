@@ -2,9 +2,10 @@
 
 `Engine` follows DSPy's custom-engine contract (`complete(Request) -> Response`, see
 `dspy.clients.engines.base`). One worker thread merges what DSPy's threads ask into batches.
-Nothing DSPy gets back depends on which questions met in a batch or in which order they came:
-chats are sorted before they are asked, and a sampled question is drawn with a seed made from the
-question itself, which means that it is generated in a call of its own. Greedy ones share calls.
+Which of them meet is chance, and a batch's shape moves logits in the last bits, so whoever knows
+its questions beforehand hands them over with `Engine.ask`: those batches follow from their order.
+A sampled question is drawn with a seed made from the question itself, which means that it is
+generated in a call of its own. Greedy ones share calls.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -82,7 +84,8 @@ class Engine:
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._futures: dict[str, Future[Answer]] = {}
-        self._queue: queue.Queue[_Question | None] = queue.Queue()
+        # one question of one thread, a batch that is asked as it is, or None: the end
+        self._queue: queue.Queue[_Question | list[_Question] | None] = queue.Queue()
         self._worker = threading.Thread(target=self._work, name="prompt_opt engine", daemon=True)
 
     @property
@@ -120,10 +123,15 @@ class Engine:
         return self._response(self.submit(request).result())
 
     def ask(self, chats: Sequence[list[ChatMessage]]) -> None:
-        """Have these answered with the engine's own sampling, in as few calls as possible."""
-        waiting = [self._submit(self._question(chat, self._sampling, (None, 0))) for chat in chats]
-        for future in waiting:
-            future.result()
+        """Have these answered with the engine's own sampling, `max_batch` after `max_batch`.
+
+        What is known already is left out, the rest never mixes with what other threads ask: the
+        same chats after the same history make the same calls, also when a kill came in between.
+        """
+        questions = [self._question(chat, self._sampling, (None, 0)) for chat in chats]
+        for start in range(0, len(questions), self._max_batch):
+            for future in self._submit_batch(questions[start : start + self._max_batch]):
+                future.result()
 
     def submit(self, request: Request) -> Future[Answer]:
         """The answer to come. Never cancel it: others may wait for the same one."""
@@ -144,36 +152,56 @@ class Engine:
 
     def _submit(self, question: _Question) -> Future[Answer]:
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
-            if question.key in self._futures:
-                return self._futures[question.key]
-            future = self._futures[question.key] = Future[Answer]()
-            future.set_running_or_notify_cancel()  # from here on cancel() does nothing
-            if question.key in self._book.answers:
-                future.set_result(self._book.answers[question.key])
-            else:
+            if self._register(question):
                 self._queue.put(question)
-            return future
+            return self._futures[question.key]
+
+    def _submit_batch(self, questions: Sequence[_Question]) -> list[Future[Answer]]:
+        with self._lock:
+            if unknown := [question for question in questions if self._register(question)]:
+                self._queue.put(unknown)
+            return [self._futures[question.key] for question in questions]
+
+    def _register(self, question: _Question) -> bool:
+        """Whether the question is new and must be asked. Call it with the lock held."""
+        if self._failure is not None:
+            raise self._failure
+        if question.key in self._futures:
+            return False
+        future = self._futures[question.key] = Future[Answer]()
+        future.set_running_or_notify_cancel()  # from here on cancel() does nothing
+        if question.key not in self._book.answers:
+            return True
+        future.set_result(self._book.answers[question.key])
+        return False
 
     def _work(self) -> None:
         try:
-            while batch := self._collect():
+            for batch in self._batches():
                 batch.sort(key=lambda question: (repr(question.sampling), repr(question.chat)))
                 for sampling, group in groupby(batch, key=lambda question: question.sampling):
                     self._answer(list(group), sampling)
         except BaseException as error:  # whatever it is, those who wait must hear of it
             self._fail(error)
 
-    def _collect(self) -> list[_Question]:
-        """Questions until the queue is idle; none when the engine is to stop."""
-        batch = [self._queue.get()]
-        while len(batch) < self._max_batch and batch[-1] is not None:
-            try:
-                batch.append(self._queue.get(timeout=IDLE_SECONDS))
-            except queue.Empty:
-                break
-        return [question for question in batch if question is not None] if batch[-1] else []
+    def _batches(self) -> Iterator[list[_Question]]:
+        """Batches as `ask` made them, and single questions joined until the queue is idle."""
+        joined: list[_Question] = []
+        while (item := self._next(IDLE_SECONDS if joined else None)) is not None:
+            if isinstance(item, _Question):
+                joined.append(item)
+            if joined and (isinstance(item, list) or len(joined) == self._max_batch):
+                yield joined
+                joined = []
+            if item and isinstance(item, list):
+                yield item
+
+    def _next(self, seconds: float | None) -> _Question | list[_Question] | None:
+        """What comes next in the queue; an empty batch when nothing does for so long."""
+        try:
+            return self._queue.get(timeout=seconds)
+        except queue.Empty:
+            return []
 
     def _answer(self, group: list[_Question], sampling: Sampling) -> None:
         room = self._room()
@@ -248,6 +276,14 @@ class _LocalLM(dspy.LM):
             return await super().acall(prompt, messages=messages, **kwargs)
         finally:
             _call.reset(token)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that an answer of ours was cut: that is data, and DSPy warns of each, from any thread."""
+    return _call.get() is None or record.levelno > logging.WARNING
+
+
+logging.getLogger("dspy.clients.lm").addFilter(_is_news)
 
 
 def _answer_of(completion: Completion) -> Answer:

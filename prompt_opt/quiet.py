@@ -1,17 +1,14 @@
-"""DSPy's optimizers print, draw bars and warn, and have no switch for it; this is the switch."""
+"""DSPy's optimizers print and draw bars, and have no switch for it; this is the switch."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from tqdm import TMonitor
-
-_TRUNCATED = logging.getLogger("dspy.clients.lm")  # a warning for each cut answer
 
 
 class _Muted:
@@ -35,10 +32,5 @@ def quiet() -> Iterator[None]:
     """Silence the calling thread's stdout and stderr. Errors of DSPy's threads stay visible."""
     out: Any = _Muted(sys.stdout)
     err: Any = _Muted(sys.stderr)
-    level = _TRUNCATED.level
-    _TRUNCATED.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            yield
-    finally:
-        _TRUNCATED.setLevel(level)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield

@@ -103,7 +103,7 @@ def load_run(path: str | Path) -> Run:
         return _load(folder)
     except ReportError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ReportError(f"{folder} cannot be read ({what}); run the spec again") from error
 
@@ -116,6 +116,8 @@ def _load(folder: Path) -> Run:
         if row["eval"] is not None and (folder / "evals" / row["eval"] / "DONE").is_file()
     )
     info = json.loads((folder / "run.json").read_text("utf-8"))
+    if not isinstance(info, dict) or not isinstance(info.get("failure_classes", {}), dict):
+        raise ReportError(f"{folder}/run.json is no object of ours; run the spec again")
     if absent := [name for name in INFO if name not in info]:
         raise ReportError(f"{folder}/run.json has no {absent[0]!r}; run the spec again")
     if not arms:
@@ -152,8 +154,12 @@ def _answers(folder: Path) -> list[EvalRecord]:
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.strip()]
+    text = path.read_text("utf-8") if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]  # a kill may have torn the last line
+    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise ReportError(f"{path}: a row has no step; delete {folder} and run the spec again")
+    return rows
 
 
 def _notes(listed: Sequence[dict], arms: Sequence[Arm]) -> tuple[str, ...]:

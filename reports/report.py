@@ -15,7 +15,7 @@ from reports.findings import findings
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.render import FORMATS, Format, render
-from reports.tables import best_arm, pairs, summary
+from reports.tables import best_arm, pair, pairs, summary
 
 
 def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
@@ -46,7 +46,8 @@ def table(
     """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
-    `flow` they are from and to (by default the baseline and the best other arm).
+    `flow` and `pairs` two arms are from and to; without any, `flow` goes from the baseline to the
+    best other arm.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -59,7 +60,14 @@ def table(
         raise ReportError(
             f"no arm {unknown[0]!r} in {run.path}; write one of {', '.join(run.arm_names)}"
         )
-    frame = _flow(run, arms) if name == "flow" else _about(TABLES[name](run), arms)
+    if len(arms) == 2 and arms[0] == arms[1]:
+        raise ReportError(f"{arms[0]!r} against itself; write two different arms")
+    if name == "flow":
+        frame = _flow(run, arms)
+    elif name == "pairs" and len(arms) == 2:
+        frame = pair(run, *arms)
+    else:
+        frame = _about(TABLES[name](run), arms)
     title = f"{run.info['name']}: {name}"
     return render(frame, format, title=escape.plain(title))
 

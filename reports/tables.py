@@ -64,6 +64,19 @@ def pairs(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(PAIRS))
 
 
+def pair(run: Run, a: str, b: str) -> pd.DataFrame:
+    """Arm b against arm a at each seed they share, columns `PAIRS`, p of the whole family.
+
+    Raises ReportError when they share none.
+    """
+    seeds = dict.fromkeys(arm.seed for arm in run.arms)
+    met = [(seed, found) for seed in seeds if (found := versus(run, a, b, seed)) is not None]
+    if not met:
+        raise ReportError(f"{run.path}: {a} and {b} share no seed")
+    rows = [{"arm_a": a, "arm_b": b, "seed": s, "n": f.n, **_against(f)} for s, f in met]
+    return pd.DataFrame(rows, columns=pd.Index(PAIRS))
+
+
 def versus(run: Run, a: str, b: str, seed: int) -> Comparison | None:
     """Arm b against arm a, whichever of them the spec names first; None if they never met."""
     family = comparisons(run)

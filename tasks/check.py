@@ -7,11 +7,13 @@ examples in the next process makes every later figure wrong, and silently.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from tasks.splits import check_disjoint, fold_inputs, required_split
@@ -78,11 +80,16 @@ def check_task(task: Task, spelling: str | None = None) -> list[Finding]:
 
 
 def digest_splits(task: Task) -> str:
-    """A hash over every example of every split, in order."""
+    """A hash over every example of every split, in order. Raises TaskError for a bad split."""
+    return _digest({name: required_split(task, name) for name in SPLITS})
+
+
+def _digest(splits: Examples) -> str:
     digest = hashlib.sha256()
-    for name in SPLITS:
-        for example in task.split(name):
-            row = (name, example.id, sorted(example.inputs.items()), example.answer)
+    for name, examples in splits.items():
+        for example in examples:
+            meta = json.dumps(dict(example.meta), sort_keys=True)
+            row = (name, example.id, sorted(example.inputs.items()), example.answer, meta)
             digest.update(repr(row).encode())
     return digest.hexdigest()
 
@@ -127,15 +134,19 @@ def _check_duplicates(splits: Examples) -> Finding:
 
 def _check_repeatable(task: Task, splits: Examples, spelling: str | None) -> Finding:
     for name, examples in splits.items():
-        if list(task.split(name)) != list(examples):
+        try:
+            again = required_split(task, name)
+        except TaskError as error:
+            return Finding("repeatable", False, f"at a second call: {error}")
+        if again != list(examples):
             return Finding("repeatable", False, f'split("{name}") differs at its second call')
     if spelling is None:
         return Finding("repeatable", True, "the same examples at a second call")
-    detail = _compare_process(task, spelling)
+    detail = _compare_process(splits, spelling)
     return Finding("repeatable", not detail, detail or "the same examples in a new process")
 
 
-def _compare_process(task: Task, spelling: str) -> str:
+def _compare_process(splits: Examples, spelling: str) -> str:
     """'' when a new process with another hash seed gives the same examples, else what happened."""
     code = (
         "import sys; from tasks.load import load_task; from tasks.check import digest_splits; "
@@ -152,7 +163,7 @@ def _compare_process(task: Task, spelling: str) -> str:
     if result.returncode:
         last = result.stderr.strip().rpartition("\n")[2]
         return f"cannot be loaded in a new process: {last}"
-    if result.stdout.strip().rpartition("\n")[2] == digest_splits(task):
+    if result.stdout.strip().rpartition("\n")[2] == _digest(splits):
         return ""
     return "other examples in a new process; sort sets, seed random, use hashlib for hash()"
 
@@ -176,8 +187,8 @@ def _wrong_golds(task: Task, splits: Examples) -> Iterator[str]:
             if problem:
                 yield problem
             elif not (score.correct and score.value == 1.0):
-                shown = shorten(example.answer, 40)
-                yield f'{name}: "{example.id}" scores its own answer "{shown}" {score.value:g}'
+                shown, value = shorten(example.answer, 40), float(score.value)
+                yield f'{name}: "{example.id}" scores its own answer "{shown}" {value:g}'
 
 
 def _bad_scores(task: Task, splits: Examples) -> Iterator[str]:
@@ -227,10 +238,25 @@ def _try_score(task: Task, example: Example, text: str) -> tuple[Score, str]:
     """The score and '', or any score and what went wrong."""
     try:
         score = task.score(example, text)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shown = shorten(f"{type(error).__name__}: {error}", 80)
         text = shorten(text, 20).replace("\n", " ")
         return Score(0.0, False), f'score of "{text}" for "{example.id}" raised {shown}'
     if not isinstance(score, Score):
         return Score(0.0, False), f"score returned a {type(score).__name__}, not a tasks.Score"
+    if odd := _odd_field(score):
+        shown = shorten(repr(getattr(score, odd)), 40)
+        return Score(0.0, False), f"score returned a Score whose {odd} is {shown}"
     return score, ""
+
+
+def _odd_field(score: Score) -> str:
+    """The field of another type than `Score` declares, '' when there is none."""
+    fine = {
+        "value": isinstance(score.value, Real),
+        "correct": type(score.correct).__name__ in ("bool", "bool_"),  # numpy's as well
+        "failure": score.failure is None or isinstance(score.failure, str),
+        "feedback": isinstance(score.feedback, str),
+        "answer": isinstance(score.answer, str),
+    }
+    return next((name for name, ok in fine.items() if not ok), "")

@@ -108,9 +108,11 @@ def _read_text(key: str, value: Any, where: Path) -> str:
 
 def _read_data(value: Any, where: Path) -> Path | Mapping[SplitName, Path]:
     if isinstance(value, str | Path):
-        return where.parent / value
+        return where.parent / Path(value).expanduser()
     if not isinstance(value, dict) or set(value) != set(SPLITS):
         raise TaskError(
             f"{where}: data must be one file, or {{train: a.jsonl, dev: b.jsonl, test: c.jsonl}}"
         )
-    return {split: where.parent / _read_text("data", value[split], where) for split in SPLITS}
+    return {
+        s: where.parent / Path(_read_text("data", value[s], where)).expanduser() for s in SPLITS
+    }

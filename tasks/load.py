@@ -7,18 +7,20 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tasks import scorers, text
 from tasks.files import FileTask, from_file
-from tasks.source import guarded, import_file, import_named, own_names
+from tasks.source import guarded, import_file, import_named, imported_names, own_names
 from tasks.text import nearest, shorten
 from tasks.types import Task, TaskError
 
 BUILT_INS: Mapping[str, str] = {"inflection": "tasks.inflection:Inflection"}
+HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"
 
 # Where a task was loaded from, by id() since a task need not be hashable; the task itself is kept
@@ -62,8 +64,38 @@ def task_files(task: Task) -> tuple[Path, ...]:
     if not isinstance(task, FileTask):
         bases = [base for base in type(task).__mro__ if base.__module__ != Task.__module__]
         found += [path for base in bases if (path := _source_file(base))]
-    found += map(Path, getattr(task, "files", ()))
+    found += [Path(file).expanduser() for file in getattr(task, "files", ())]
+    found += _neighbours(found)
     return tuple(dict.fromkeys(path.resolve() for path in found))
+
+
+def task_copies(task: Task) -> dict[str, bytes]:
+    """What to keep of the task with its results: relative name to content, no name twice."""
+    files = task_files(task)
+    if not files:
+        return {}
+    top = Path(os.path.commonpath([file.parent for file in files]))
+    return {file.relative_to(top).as_posix(): file.read_bytes() for file in files}
+
+
+def _neighbours(files: Sequence[Path]) -> list[Path]:
+    """Modules beside a user's task file that it imports, and those that they import.
+
+    Read off the source, not off what happens to be loaded, so that it is the same at every call.
+    """
+    found: list[Path] = []
+    waiting = [file.resolve() for file in files if file.suffix == ".py"]
+    while waiting:
+        file = waiting.pop()
+        if file.parent == HOUSE:
+            continue
+        for name in imported_names(file):
+            module, package = file.parent / f"{name}.py", file.parent / name
+            inside = sorted(package.rglob("*.py")) if (package / "__init__.py").exists() else []
+            new = [path for path in (module, *inside) if path.is_file() and path not in found]
+            found += new
+            waiting += new
+    return found
 
 
 def task_source(task: Task) -> str | None:
@@ -82,13 +114,20 @@ def task_hash(task: Task) -> str:
         dict(task.failure_classes),
     ]
     digest = hashlib.sha256(json.dumps(declared).encode())
-    for path in task_files(task):
+    scoring = (inspect.getfile(scorers), inspect.getfile(text))  # a FileTask's code is ours
+    own = [Path(file) for file in scoring if isinstance(task, FileTask)]
+    for path in (*task_files(task), *own):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 def check_shape(task: Any, where: str) -> Task:
     """`task`, if it has everything a Task has, of the right kinds. Raises TaskError if not."""
+    guarded(lambda: _check_parts(task, where), where)  # any of them may be a property that raises
+    return task
+
+
+def _check_parts(task: Any, where: str) -> None:
     for name in ("name", "instruction", "output"):
         if not isinstance(getattr(task, name, None), str):
             raise TaskError(f'{where}: no text attribute "{name}"; write {name} = "..."')
@@ -100,12 +139,24 @@ def check_shape(task: Any, where: str) -> Task:
     classes = getattr(task, "failure_classes", None)
     if not isinstance(classes, Mapping) or not _all_text([*classes, *classes.values()]):
         raise TaskError(f"{where}: failure_classes must map each class to a sentence about it")
+    words = [task.name, task.instruction, task.output, *fields, *classes, *classes.values()]
+    if not _is_utf8("".join(words)):
+        raise TaskError(f"{where}: half a surrogate pair in its texts; write whole characters")
     for name, stub in (("split", Task.split), ("score", Task.score)):
         # a subclass that leaves a method out inherits the protocol's empty one
         if not callable(getattr(task, name, None)) or getattr(type(task), name, None) is stub:
             call = "split(self, name)" if name == "split" else "score(self, example, text)"
             raise TaskError(f'{where}: no method "{name}"; write def {call}')
-    return task
+    _check_files(task, where)
+
+
+def _check_files(task: Any, where: str) -> None:
+    files = getattr(task, "files", ())
+    if isinstance(files, str) or not isinstance(files, Sequence):
+        raise TaskError(f'{where}: files is {files!r}; write a tuple such as ("data.jsonl",)')
+    for file in files:
+        if not isinstance(file, str | Path) or not Path(file).expanduser().is_file():
+            raise TaskError(f"{where}: files names {str(file)!r}, which is no file; mend the path")
 
 
 def _load_from(module: ModuleType, name: str | None) -> Task:
@@ -140,6 +191,10 @@ def _looks_like_task(value: Any) -> bool:
 
 def _all_text(values: Any) -> bool:
     return all(isinstance(value, str) and value.strip() for value in values)
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _source_file(kind: type) -> Path | None:

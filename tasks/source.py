@@ -81,6 +81,18 @@ def own_names(module: ModuleType) -> list[str]:
     return names
 
 
+def imported_names(file: Path) -> list[str]:
+    """First parts of the names a source file imports, relative imports included, sorted."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module.partition(".")[0]} if node.module else set()
+            names |= set() if node.module else {alias.name for alias in node.names}
+    return sorted(names)
+
+
 def _find_line(error: BaseException, file: str) -> str:
     """'file.py:12': the last line of `file` on the way to the error, else of anything but us."""
     if isinstance(error, SyntaxError) and error.filename:

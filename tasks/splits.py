@@ -5,6 +5,7 @@ The only door to examples: experiments counts through it how often the test spli
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from tasks.text import fold, shorten
@@ -15,12 +16,13 @@ def required_split(task: Task, name: SplitName, limit: int | None = None) -> lis
     """The first `limit` examples of a split (all when None), every one of the split checked.
 
     Raises TaskError naming task, split and example: no examples, not `Example`, a repeated id, a
-    missing input field, anything that is not text; also when `split` itself raises.
+    missing input field, anything that is not text, meta that is no JSON; also when `split` itself
+    raises, and when there are fewer than `limit`.
     """
     where = f'task "{task.name}", split "{name}"'
     try:
         examples = list(task.split(name))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shown = shorten(f"{type(error).__name__}: {error}")
         raise TaskError(f"{where}: split() raised {shown}") from error
     if not examples:
@@ -28,6 +30,9 @@ def required_split(task: Task, name: SplitName, limit: int | None = None) -> lis
     for position, example in enumerate(examples):
         _check_example(task, example, f"{where}, example {position}")
     _check_unique(examples, where)
+    if limit is not None and limit > len(examples):
+        have = f"{where}: {len(examples)} examples"
+        raise TaskError(f"{have}, the spec wants {limit}; write {len(examples)} or null")
     return examples[:limit]
 
 
@@ -62,12 +67,28 @@ def _check_example(task: Task, example: object, where: str) -> None:
         raise TaskError(f"{where}: the id is {example.id!r}; write a text that is not empty")
     if not isinstance(example.answer, str):
         raise TaskError(f'{where} ("{example.id}"): the answer is {example.answer!r}, not text')
+    for part in ("inputs", "meta"):
+        if not isinstance(getattr(example, part), Mapping):
+            raise TaskError(f'{where} ("{example.id}"): {part} is no mapping; write {{...}}')
     for field in task.inputs:
         if field not in example.inputs:
             raise TaskError(f'{where} ("{example.id}"): no input "{field}"')
     for field, value in example.inputs.items():
-        if not isinstance(value, str):
+        if not isinstance(field, str) or not isinstance(value, str):
             raise TaskError(f'{where} ("{example.id}"): input "{field}" is {value!r}, not text')
+    _check_storable(example, where)
+
+
+def _check_storable(example: Example, where: str) -> None:
+    """Records are UTF-8 with meta as JSON, and a run must know the same example again tomorrow."""
+    named = f'{where} ("{shorten(example.id)}")'
+    try:
+        "".join([example.id, example.answer, *example.inputs, *example.inputs.values()]).encode()
+        json.dumps(dict(example.meta), sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise TaskError(f"{named}: holds half a surrogate pair; write whole characters") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TaskError(f"{named}: meta is no JSON ({error}); use texts, numbers, lists") from None
 
 
 def _check_unique(examples: Sequence[Example], where: str) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from evaluation.judge import UNIVERSAL_FAILURES, judge, loops
+import evaluation.judge
+import tasks.scorers
+import tasks.text
+import tasks.types
+from evaluation.judge import UNIVERSAL_FAILURES, judge, judge_hash, loops
 from lm import BudgetExhausted, Completion
 from tasks.types import Example, Prompt, Score
 
@@ -71,6 +77,7 @@ def _raises_unprintable(example, text):
     [
         (_raises_unprintable, "Unprintable"),
         (_raises, "RuntimeError: no such file"),
+        (lambda e, t: sys.exit(0), "SystemExit: 0"),
         (lambda e, t: 0.5, "returned float, not a Score"),
         (lambda e, t: Score(float("nan"), False), "nan"),
         (lambda e, t: Score(1.5, True), "1.5, not a number in [0, 1]"),
@@ -85,6 +92,16 @@ def test_a_broken_scorer_is_class_error_and_says_why(scorer, why):
     assert (judged.value, judged.correct, judged.failure) == (0.0, False, "error")
     assert why in judged.feedback
     assert "\n" not in judged.feedback
+
+
+def test_the_hash_of_the_judge_follows_the_code_that_judges(tmp_path, monkeypatch):
+    first = judge_hash()
+    assert first == judge_hash() and len(first) == 16
+    for module in (evaluation.judge, tasks.scorers, tasks.text, tasks.types):
+        with monkeypatch.context() as patch:
+            (tmp_path / "changed.py").write_text("# other code")
+            patch.setattr(module, "__file__", str(tmp_path / "changed.py"))
+            assert judge_hash() != first
 
 
 def test_error_comes_before_every_other_class():

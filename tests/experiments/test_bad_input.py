@@ -66,6 +66,19 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
     "unknown baseline": ({"baseline": "zeroshot"}, ["baseline", "did you mean 'zero-shot'"]),
     "same seed twice": ({"seeds": [1, 1]}, ["seeds"]),
+    "a seed that is a word for yes": ({"seeds": [True]}, ["seeds.0"]),
+    "a seed too large": ({"seeds": [2**40]}, ["seeds.0"]),
+    "options that are a number": ({"arms": {"a": [{"grpo": 5}]}}, ["arms.a.grpo", "{steps: 25}"]),
+    "a kind that is a list": ({"methods": {"x": {"method": ["grpo"]}}}, ["methods.x"]),
+    "a resolved step of no kind": (
+        {"arms": {"a": [{"name": "x", "kind": "nope", "config": {}}]}},
+        ["arms.a", "nope"],
+    ),
+    "a method named by a number": ({"methods": {1: {}}, "arms": {"a": ["gpro"]}}, ["1"]),
+    "a task name without end": ({"task": "x" * 5000}, ["xxx"]),
+    "a model name without end": ({"model": "x" * 5000}, ["xxx"]),
+    "an empty stop string": ({"sampling": {"stop": [""]}}, ["stop"]),
+    "more examples than there are": ({"splits": {"test": 1000}}, ["test", "1000"]),
     "a name that is a path": ({"name": "../up"}, ["name", "../up"]),
     "steps that are a word": (grpo(steps="many"), ["methods.grpo.steps", "many"]),
     "unknown built-in task": ({"task": "inflexion"}, ["inflexion", "inflection"]),
@@ -89,6 +102,13 @@ def test_missing_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in SPEC.items() if k != "model"}))
     assert "model: is missing" in refused(capsys, "run", path)
+
+
+def test_a_key_that_stands_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_spec(folder)
+    path.write_text(path.read_text() + "arms: {a: [], a: [grpo]}\n")
+    line = refused(capsys, "run", path)
+    assert "spec.yaml:" in line and "stands twice" in line
 
 
 @pytest.mark.parametrize("text", ["name: [unclosed", "just words", "\x00", "- a\n- b"])
@@ -186,7 +206,7 @@ def test_run_folder_of_another_spec(folder: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     changed = {**only_baseline, "sampling": {"max_tokens": 5}}
     line = refused(capsys, "run", write_spec(folder, **changed))
-    assert "another experiment" in line and "sampling.max_tokens" in line
+    assert "results of another experiment" in line and "sampling.max_tokens" in line
     assert before == {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
 
 

@@ -56,6 +56,21 @@ def test_tiny_is_the_same_every_time(original, tmp_path):
     assert weights_fingerprint(other) != weights_fingerprint(original)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+)
+def test_the_fingerprint_changes_with_what_makes_tokens_of_text(folder, tmp_path, name):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    before = weights_fingerprint(copy)
+    text = (copy / name).read_text()
+    (copy / name).write_text(text + "\n")
+    assert weights_fingerprint(copy) != before
+    (copy / name).write_text(text)
+    assert weights_fingerprint(copy) == before
+    (copy / "generation_config.json").unlink()
+    assert weights_fingerprint(copy) != before
+
+
 def test_the_fingerprint_changes_with_any_tensor(folder):
     path = folder / "model.safetensors"
     tensors = load_file(path)

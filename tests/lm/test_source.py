@@ -14,6 +14,7 @@ import time
 import huggingface_hub.constants
 import pytest
 
+import lm.gguf_file
 import lm.source
 from lm import ModelError
 from lm.source import cache_folder, resolve
@@ -171,6 +172,18 @@ def test_the_tiny_model_is_written_once_into_our_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("TASKLIFT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "tasklift"
+
+
+@pytest.mark.parametrize("source", ["tiny-random", "model.gguf"])
+def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch, source):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(lm.gguf_file, "_check", lambda path: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    said = _one_line(source)
+    assert str(tmp_path / "file") in said and "Not a directory" in said
+    assert "set TASKLIFT_CACHE to" in said
 
 
 def test_a_wheel_that_was_changed_is_refused(tmp_path):

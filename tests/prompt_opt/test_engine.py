@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
@@ -72,6 +73,31 @@ def test_a_batch_is_never_larger_than_max_batch(tmp_path: Path) -> None:
     with Engine(model, GREEDY, tmp_path, max_batch=8) as engine:
         engine.ask([user(f"q{i}") for i in range(20)])
     assert [len(chats) for chats, _ in model.calls] == [8, 8, 4]
+
+
+def test_a_batch_asked_at_once_stays_whole_whoever_else_asks(tmp_path: Path) -> None:
+    first, go = threading.Event(), threading.Event()
+
+    def slow(chat: Chat, _: int) -> str:
+        first.set()
+        assert go.wait(5)
+        return shout(chat, 0)
+
+    model = Recorder(slow)
+    with Engine(model, GREEDY, tmp_path, max_batch=8) as engine:
+        single = threading.Thread(target=lambda: engine.lm("first"))
+        single.start()
+        first.wait(5)
+        others = [threading.Thread(target=lambda i=i: engine.lm(f"x{i}")) for i in range(5)]
+        asking = threading.Thread(target=lambda: engine.ask([user(f"q{i}") for i in range(10)]))
+        for thread in (*others[:2], asking, *others[2:]):
+            thread.start()
+        go.set()
+        for thread in (single, asking, *others):
+            thread.join()
+    batches = [[chat[-1]["content"] for chat in chats] for chats, _ in model.calls]
+    assert [f"q{i}" for i in range(8)] in batches and ["q8", "q9"] in batches
+    assert sum(map(len, batches)) == 16
 
 
 def test_a_question_is_asked_once(tmp_path: Path) -> None:
@@ -207,6 +233,16 @@ def test_dspy_cannot_turn_a_broken_model_into_score_0(tmp_path: Path) -> None:
     )
     with pytest.raises(RuntimeError, match="out of memory"), engine, dspy.context(lm=engine.lm):
         evaluate(dspy.Predict("q -> a"))
+
+
+def test_cut_answers_warn_of_nothing_in_any_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Engine(Recorder(shout), Sampling(max_tokens=2), tmp_path) as engine:
+        assert ask_all(engine, ["long one", "long two"]) == ["LO", "LO"]
+    assert not caplog.records
+    logging.getLogger("dspy.clients.lm").warning("something else")
+    assert [record.message for record in caplog.records] == ["something else"]
 
 
 def test_the_worker_ends_with_the_engine(tmp_path: Path) -> None:

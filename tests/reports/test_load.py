@@ -15,6 +15,7 @@ from reports import (
     ReportError,
     load_run,
     summary,
+    table,
 )
 
 
@@ -48,6 +49,33 @@ def _no_baseline(run: Path) -> Path:
     return run
 
 
+def _ledger_is_a_list(run: Path) -> Path:
+    (run / "stages/S1/ledger.json").write_text("[1]")
+    return run
+
+
+def _arms_is_an_object(run: Path) -> Path:
+    (run / "arms.json").write_text('{"zero": 1}')
+    return run
+
+
+def _info_is_a_list(run: Path) -> Path:
+    (run / "run.json").write_text("[]")
+    return run
+
+
+def _no_step(run: Path) -> Path:
+    with (run / "stages/S2/metrics.jsonl").open("a") as file:
+        file.write('{"reward": 1.0}\n')
+    return run
+
+
+def _torn_in_the_middle(run: Path) -> Path:
+    path = run / "stages/S2/metrics.jsonl"
+    path.write_text('{"step": 1, "rew\n' + path.read_text())
+    return run
+
+
 def _no_rows(run: Path) -> Path:
     write_records(run / "evals/E1/records.parquet", [])
     return run
@@ -63,12 +91,24 @@ def _no_rows(run: Path) -> Path:
         (_cut_json, "cannot be read .*JSONDecodeError"),
         (_no_baseline, "run.json has no 'baseline'"),
         (_no_rows, "E1 holds no answer"),
+        (_ledger_is_a_list, "cannot be read"),
+        (_arms_is_an_object, "cannot be read"),
+        (_info_is_a_list, "run.json is no object of ours"),
+        (_no_step, r"S2/metrics\.jsonl: a row has no step"),
+        (_torn_in_the_middle, "cannot be read .*JSONDecodeError"),
     ],
 )
 def test_bad_folders_are_refused_in_one_line(folder, broken, what):
     with pytest.raises(ReportError, match=what) as refused:
         load_run(broken(folder))
     assert "\n" not in str(refused.value)
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(folder):
+    whole = table(folder, "curves", "csv")
+    with (folder / "stages/S2/metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "phase": "tr')
+    assert table(folder, "curves", "csv") == whole
 
 
 def test_arms_over_other_examples_are_refused(folder):

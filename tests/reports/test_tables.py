@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
@@ -19,6 +21,7 @@ from reports import (
     pairs,
     slices,
     summary,
+    table,
 )
 from reports.tables import PAIRS, SUMMARY
 
@@ -55,6 +58,29 @@ def test_pairs_and_summary_share_one_holm_family(folder):
     shown = summary(run).set_index("arm")["p_adjusted"]
     assert shown["shots"] == frame["p_adjusted"][("zero", "shots")]
     assert shown["shots+grpo"] == frame["p_adjusted"][("zero", "shots+grpo")]
+
+
+def test_two_arms_are_compared_in_the_direction_asked_for(folder):
+    whole = pairs(load_run(folder)).set_index(["arm_a", "arm_b"])
+    there = pd.read_csv(io.StringIO(table(folder, "pairs", "csv", arms=("zero", "shots"))))
+    back = pd.read_csv(io.StringIO(table(folder, "pairs", "csv", arms=("shots", "zero"))))
+    assert len(there) == len(back) == 1
+    (there, back), known = (there.iloc[0], back.iloc[0]), whole.loc[("zero", "shots")]
+    assert (there.arm_a, there.arm_b, back.arm_a, back.arm_b) == ("zero", "shots", "shots", "zero")
+    assert (there.delta, there.fixed, there.broken) == (pytest.approx(0.4), 9, 1)
+    assert (back.delta, back.fixed, back.broken) == (pytest.approx(-0.4), 1, 9)
+    assert (back.delta_low, back.delta_high) == pytest.approx((-known.delta_high, -known.delta_low))
+    assert there.p_adjusted == back.p_adjusted == pytest.approx(known.p_adjusted)
+
+
+@pytest.mark.parametrize("name", ["pairs", "flow"])
+def test_an_arm_against_itself_or_at_no_seed_of_its_own_is_refused(folder, name):
+    with pytest.raises(ReportError, match="'shots' against itself; write two different arms"):
+        table(folder, name, arms=("shots", "shots"))
+    arms = json.loads((folder / "arms.json").read_text())
+    (folder / "arms.json").write_text(json.dumps([arms[0], {**arms[1], "seed": 1}]))
+    with pytest.raises(ReportError, match="zero and shots share no seed"):
+        table(folder, name, arms=("zero", "shots"))
 
 
 def test_a_baseline_named_last_gives_the_same_deltas(folder):

@@ -59,6 +59,7 @@ class Stage:
     adapter: Path | None = None
     caps: Caps = field(default_factory=Caps)
     opened: int = 0
+    seed: int = 3
 
     def run(self) -> Policy:
         self.ledger = Ledger(caps=self.caps)
@@ -72,7 +73,7 @@ class Stage:
             ledger=self.ledger,
             folder=self.path,
             sampling=Sampling(max_tokens=6),
-            seed=3,
+            seed=self.seed,
             progress=lambda *_, **__: None,
         )
 
@@ -104,6 +105,12 @@ def test_it_learns(folder, tmp_path):
     scores = {row["step"]: row["dev_score"] for row in stage.rows("dev")}
     assert policy.adapter == tmp_path / "best"
     assert max(scores.values()) > scores[0]
+
+
+def test_the_largest_seed_of_a_spec_trains(folder, tmp_path):
+    stage = Stage(folder, tmp_path, config(steps=1), seed=2**31 - 1)
+    stage.run()
+    assert stage.ledger.optimizer_steps == 1
 
 
 def test_what_a_stage_leaves_behind(folder, tmp_path):

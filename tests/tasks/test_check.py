@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tasks import SPLITS, Example, Score, Task, TaskError
-from tasks.check import check_task
+from tasks.check import check_task, digest_splits
 from tasks.load import load_task
 from tasks.splits import check_disjoint, required_split
 
@@ -86,6 +87,12 @@ BROKEN = [
         'correct, but the failure is "wrong" and not None',
     ),
     ("scores", {"score": lambda s, e, t: int(t)}, "raised ValueError"),
+    ("scores", {"score": lambda s, e, t: sys.exit(0)}, "raised SystemExit: 0"),
+    ("scores", {"score": lambda s, e, t: Score("x", False)}, "a Score whose value is 'x'"),
+    ("gold answers", {"score": lambda s, e, t: Score([1.0], True)}, "a Score whose value is [1.0]"),
+    ("scores", {"score": lambda s, e, t: Score(0, False, [])}, "a Score whose failure is []"),
+    ("scores", {"score": lambda s, e, t: Score(0, False, "wrong", 1)}, "whose feedback is 1"),
+    ("scores", {"score": lambda s, e, t: Score(0, [1, 2])}, "a Score whose correct is [1, 2]"),
     ("gold answers", {"score": lambda s, e, t: 1.0}, "score returned a float"),
     (
         "feedback",
@@ -155,6 +162,16 @@ GOOD = Example("a", {"input": "x"}, "y")
         ([Example("a", {"inptu": "x"}, "y")], 'example 0 ("a"): no input "input"'),
         ([Example("a", {"input": 3}, "y")], 'input "input" is 3, not text'),  # type: ignore[dict-item]
         ([Example("a", {"input": "x"}, 3)], "the answer is 3, not text"),  # type: ignore[arg-type]
+        ([Example("a", ["x"], "y")], 'example 0 ("a"): inputs is no mapping'),  # type: ignore[arg-type]
+        ([Example("a", {"input": "x"}, "y", None)], "meta is no mapping"),  # type: ignore[arg-type]
+        ([Example("a", {"input": "x", 1: "z"}, "y")], "input \"1\" is 'z', not text"),  # type: ignore[dict-item]
+        ([Example("a", {"input": "x"}, "y", {"tags": {"s"}})], '("a"): meta is no JSON'),
+        ([Example("a", {"input": "x"}, "y", {(1, 2): 3})], '("a"): meta is no JSON'),
+        ([Example("a", {"input": "x"}, "y", {"o": object()})], '("a"): meta is no JSON'),
+        ([Example("a", {"input": "x"}, "y", {"o": "\ud800"})], '("a"): holds half a surrogate'),
+        ([Example("a", {"input": "\udc00"}, "y")], '("a"): holds half a surrogate pair'),
+        ([Example("a", {"input": "x"}, "\udc00")], '("a"): holds half a surrogate pair'),
+        ([Example("\udc00", {"input": "x"}, "y")], "holds half a surrogate pair"),
     ],
 )
 def test_a_bad_split_is_refused_in_one_line(rows, message):
@@ -162,6 +179,34 @@ def test_a_bad_split_is_refused_in_one_line(rows, message):
         required_split(broken(split=lambda self, name: rows), "dev", limit=1)
     assert str(error.value).startswith('task "sums", split "dev"')
     assert message in str(error.value)
+
+
+def test_a_split_that_exits_or_is_too_small_is_refused():
+    with pytest.raises(TaskError, match="raised SystemExit: 0"):
+        required_split(broken(split=lambda self, name: sys.exit(0)), "dev")
+    with pytest.raises(TaskError, match="100 examples, the spec wants 101; write 100 or null"):
+        required_split(Sums(), "dev", limit=101)
+    assert len(required_split(Sums(), "dev", limit=100)) == 100
+
+
+def test_the_digest_of_the_splits_covers_meta():
+    def split(self, name):
+        return [Example(e.id, e.inputs, e.answer, {"n": 1}) for e in Sums.split(self, name)]
+
+    assert digest_splits(broken(split=split)) != digest_splits(Sums())
+
+
+@pytest.mark.parametrize("call", [2, 3])
+def test_a_split_that_raises_at_a_later_call_is_a_finding(call):
+    def split(self, name):
+        opened.append(name)
+        if opened.count(name) == call:
+            raise RuntimeError("the file is gone")
+        return Sums.split(self, name)
+
+    opened: list[str] = []
+    found = failed(broken(split=split))
+    assert ("the file is gone" in found.get("repeatable", "")) is (call == 2)
 
 
 def test_limit_takes_the_first_examples_and_opens_one_split_only():

@@ -44,6 +44,19 @@ def test_thirty_bare_lines_are_a_task(write):
     assert not task.score(example, "seven").correct
 
 
+def test_data_may_lie_in_the_home_folder(write, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write("home/rows.jsonl", ROWS)
+    one = from_file(write("one.yaml", "data: ~/rows.jsonl"))
+    assert len(one.split("test")) == 9
+    for n, name in enumerate(SPLITS):
+        write(f"home/{name}.jsonl", [{"id": n, **ROWS[n]}])
+    parts = ", ".join(f"{name}: ~/{name}.jsonl" for name in SPLITS)
+    three = from_file(write("three.yaml", f"data: {{{parts}}}"))
+    assert three.split("dev")[0].answer == ROWS[1]["answer"]
+
+
 def test_csv_and_jsonl_with_the_same_rows_are_the_same_task(write):
     lines = ["input,answer", *(f'"{row["input"]}",{row["answer"]}' for row in ROWS)]
     csv = from_file(write("a.csv", "\n".join(lines)), name="a")

@@ -11,7 +11,7 @@ import pytest
 import tasks.load
 from tasks import Task, TaskError
 from tasks.inflection import Inflection
-from tasks.load import check_shape, load_task, task_files, task_hash, task_source
+from tasks.load import check_shape, load_task, task_copies, task_files, task_hash, task_source
 
 SOURCE = """
 from dataclasses import dataclass
@@ -133,6 +133,21 @@ BROKEN = [
 ]
 
 
+BROKEN += [
+    (SOURCE.replace('"Repeat."', f'"Repeat."\n    files = {files}'), "", message)
+    for files, message in (
+        ("None", ":Echo: files is None; write a tuple"),
+        ("'echo.txt'", ":Echo: files is 'echo.txt'; write a tuple"),
+        ("('gone.txt',)", ":Echo: files names 'gone.txt', which is no file"),
+        ("('/',)", ":Echo: files names '/', which is no file"),
+        ("(1,)", ":Echo: files names '1', which is no file"),
+        ("property(lambda self: 1 / 0)", ": ZeroDivisionError: division by zero"),
+        ("failure_classes = property(lambda self: 1 / 0)", ": ZeroDivisionError: division"),
+    )
+]
+BROKEN.append((SOURCE.replace('"Repeat."', '"\\ud800"'), "", ":Echo: half a surrogate pair"))
+
+
 @pytest.mark.parametrize(("source", "name", "message"), BROKEN)
 def test_a_broken_file_is_said_with_its_line(write, source, name, message):
     path = write("t.py", source)
@@ -220,6 +235,58 @@ def test_hash_covers_data_yaml_and_the_file_of_a_function(write, tmp_path):
     made = load_task(write("make.py", call) + ":make")
     assert [path.name for path in task_files(made)] == ["make.py", "t.yaml", "rows.csv"]
     assert task_source(load_task(str(tmp_path / "rows.csv"))) is None
+
+
+def test_helpers_a_task_imports_count_and_are_copied(write, tmp_path):
+    (tmp_path / "words_beside_it").mkdir()
+    write("words_beside_it/__init__.py", "")
+    write("words_beside_it/nouns.py", "NOUN = 'tree'")
+    path = write("echo.py", SOURCE + "from words_beside_it.nouns import NOUN\n")
+    write("never_imported.py", "")
+    task = load_task(path)
+    first = task_hash(task)
+    assert task_copies(task) == {
+        name: (tmp_path / name).read_bytes()
+        for name in ("echo.py", "words_beside_it/__init__.py", "words_beside_it/nouns.py")
+    }
+    write("words_beside_it/nouns.py", "NOUN = 'house'")
+    assert task_hash(task) != first
+    assert task_source(task) == (tmp_path / "echo.py").read_text()
+
+
+def test_a_helper_imported_only_when_a_split_opens_counts_from_the_start(write, tmp_path):
+    write("deep_words.py", "WORD = 'x'")
+    write("late_words.py", "from deep_words import WORD\n")
+    late = "from late_words import WORD\n        return [Example(f"
+    task = load_task(write("echo.py", SOURCE.replace("return [Example(f", late)))
+    first = task_hash(task)
+    assert {path.name for path in task_files(task)} == {
+        *("echo.py", "late_words.py", "deep_words.py")
+    }
+    task.split("test")
+    assert task_hash(task) == first
+    write("deep_words.py", "WORD = 'y'")
+    assert task_hash(task) != first
+
+
+def test_copies_of_files_with_one_name_do_not_overwrite_each_other(write, tmp_path):
+    for folder in ("data/old", "data/new"):
+        (tmp_path / folder).mkdir(parents=True)
+        write(f"{folder}/rows.csv", folder)
+    files = [str(tmp_path / folder / "rows.csv") for folder in ("data/old", "data/new")]
+    path = write("echo.py", SOURCE.replace('"Repeat."', f'"Repeat."\n    files = {files}'))
+    assert set(task_copies(load_task(path))) == {
+        *("echo.py", "data/old/rows.csv", "data/new/rows.csv")
+    }
+    rows = "input,answer\n" + "".join(f"q{n},a\n" for n in range(9))
+    assert task_copies(load_task(write("rows.csv", rows))) == {"rows.csv": rows.encode()}
+
+
+def test_the_hash_of_a_data_file_covers_our_scorers(write, tmp_path, monkeypatch):
+    task = load_task(write("rows.csv", "input,answer\n" + "".join(f"q{n},a\n" for n in range(9))))
+    first = task_hash(task)
+    monkeypatch.setattr(tasks.load.text, "__file__", write("text.py", "# other code"))
+    assert task_hash(task) != first
 
 
 def test_importing_tasks_is_light():

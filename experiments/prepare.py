@@ -1,0 +1,119 @@
+"""Finding and checking everything a run needs, before it costs anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.judge import judge_hash
+from evaluation.types import Policy
+from experiments.environment import surroundings
+from experiments.locate import locate_model, locate_task
+from experiments.plan import Plan, digest, make_plan
+from experiments.spec import ExperimentSpec
+from lm.ledger import Ledger
+from lm.source import resolve, weights_fingerprint
+from lm.types import LanguageModel, Sampling
+from tasks.load import load_task, task_hash
+from tasks.splits import check_disjoint, required_split
+from tasks.types import Example, Prompt, Task, TaskError
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A spec with what it names found and checked: ready to run.
+
+    `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
+    all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
+    """
+
+    spec: ExperimentSpec
+    base: Path
+    task: Task
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    plan: Plan
+    exam: str
+    weights: str
+    sampling: Sampling
+    surroundings: dict[str, Any]
+
+    @property
+    def start(self) -> Policy:
+        """What every arm starts from."""
+        return Policy(self.spec.model.source, Prompt.of(self.task))
+
+    def open(self, policy: Policy, ledger: Ledger) -> LanguageModel:
+        """Load a policy's weights."""
+        from lm.hf import load_model
+
+        model = self.spec.model
+        return load_model(
+            locate_model(policy.model, self.base),
+            adapter=policy.adapter,
+            ledger=ledger,
+            device=model.device,
+            dtype=model.dtype,
+        )
+
+
+def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
+    """Find what `spec` (from the folder `base`) names. Raises TaskError and ModelError.
+
+    The splits are compared here: a test example that is in train too would void the result, and a
+    test input too long for the model would end the run after hours of training. Both are refused
+    now. Nothing else sees test yet; methods get the train and dev lists alone.
+    """
+    sampling = spec.sampling.build()
+    around = surroundings(spec.model.device, spec.model.dtype)
+    task = load_task(locate_task(spec.task, base))
+    splits: dict[Any, list[Example]] = {
+        "train": required_split(task, "train", spec.splits.train),
+        "dev": required_split(task, "dev", spec.splits.dev),
+        "test": required_split(task, "test", spec.splits.test),
+    }
+    check_disjoint(splits)
+    folder = resolve(locate_model(spec.model.source, base))
+    for name, examples in splits.items():
+        _check_room(folder, task, name, examples, sampling.max_tokens)
+    weights = weights_fingerprint(folder)
+    seen = {name: _digest_examples(examples) for name, examples in splits.items()}
+    kind = [around["device_type"], around["dtype"]]
+    world = digest(task_hash(task), judge_hash(), seen["train"], seen["dev"], weights, kind)
+    exam = digest(world, seen["test"], spec.sampling.model_dump())
+    plan = make_plan(spec, world, base)
+    return Experiment(
+        spec, base, task, splits["train"], splits["dev"], plan, exam, weights, sampling, around
+    )
+
+
+def _digest_examples(examples: Sequence[Example]) -> str:
+    """The examples count themselves, too: a task may read files its hash knows nothing of."""
+    return digest([[e.id, dict(e.inputs), e.answer, dict(e.meta)] for e in examples])
+
+
+def _check_room(
+    folder: Path, task: Task, split: str, examples: Sequence[Example], max_tokens: int
+) -> None:
+    """Refuse inputs that fill the context window before any demo is added."""
+    window = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    if window is None or not (folder / "tokenizer.json").is_file():
+        return
+
+    def text(example: Example) -> str:
+        return task.instruction + "".join(example.inputs[name] for name in task.inputs)
+
+    longest = max(examples, key=lambda example: len(text(example)))
+    if len(text(longest)) + max_tokens <= window:
+        return  # a token is a character or more
+    from tokenizers import Tokenizer
+
+    tokens = len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text(longest)).ids)
+    if tokens + max_tokens > window:
+        raise TaskError(
+            f'task "{task.name}", split "{split}", example "{longest.id}": {tokens} tokens and '
+            f"max_tokens {max_tokens} exceed the model's window of {window}; shorten it"
+        )
