@@ -36,6 +36,7 @@ def evaluate(
     """
     if len({example.id for example in examples}) < len(examples):
         raise ValueError(f"two examples of the {split} split share an id; ids must be unique")
+    model.forget()  # a run that was killed and goes on must round as one that was not
     records: list[EvalRecord] = []
     for start in range(0, len(examples), batch):
         asked = examples[start : start + batch]

@@ -58,6 +58,8 @@ class SamplingSpec(_Section):
     n: int = Field(default=1, ge=1)
     stop: list[str] = []
     seed: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def build(self) -> Sampling:
         return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})

@@ -1,162 +1,347 @@
-"""Batched decoding for any causal LM of transformers.
+"""Batched decoding for any causal LM of transformers, sharing whatever prompts share.
 
-Against `transformers.generate` it computes the text all prompts share once, computes a prompt once
-for all its samples, and lets finished rows leave the batch. What it draws does not depend on how
-rows are put into batches, rounding aside. Greedy output equals `generate` (a test holds it).
+The prompts of a call form a tree whose every token is computed once, in packed forwards without
+padding; long shared runs are also kept and read once (lm/prefix_cache.py). Rows leave as they
+finish and waiting ones take their place, within a bound on memory. What is drawn does not depend
+on how rows are put into batches, rounding aside. Greedy output equals `generate` (a test holds it).
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from lm.packed_forward import head, hidden_states, shares_prefixes
+from lm.prefix_cache import SHORTEST, Node, PrefixCache, weights_version
+from lm.row_cache import Prefill, RowCache
 from lm.sampler import choose, uniforms
-from lm.shared_prefix import (
-    can_share,
-    common_prefix,
-    left_pad,
-    positions,
-    prefix_cache,
-    with_prefix,
-)
-from lm.types import ModelError, Sampling
+from lm.slow_path import generate_rows
+from lm.token_tree import TokenTree, token_tree
+from lm.tree_attention import blocks
+from lm.types import ModelError, Row, Sampling
 
-TOKENS_IN_FLIGHT = 32_768  # bounds the cache of one batch: about 1.5 GB at 135M parameters in fp32
+TOKENS_IN_FLIGHT = 32_768  # bounds the rows' memory: about 1.5 GB at 135M parameters in fp32
+TOKENS_KEPT = 8_192  # of shared runs, between calls and beside the rows
+TOKENS_AT_ONCE = 4_096  # of prompts in one forward
 ROWS_IN_FLIGHT = 128
+WORTH_KEEPING = 512  # tokens read that a run saves a step; below, each row has its own copy
 
-
-@dataclass
-class Row:
-    """One answer in the making. `index` numbers the rows of a call and picks its random draws."""
-
-    index: int
-    prompt: int
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finished: bool = False
-
-
-Finished = Callable[[list[int]], bool]
+Finished = Callable[[Row], bool]
 
 
 @torch.no_grad()
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, finished: Finished
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    finished: Finished,
+    cache: PrefixCache | None = None,
 ) -> list[Row]:
     """`sampling.n` rows for each prompt (token ids), prompt by prompt.
 
-    `finished(tokens)` says whether a row ends with its newest token.
+    `finished(row)` says whether a row ends with its newest token. A `cache` given again to a later
+    call saves the runs both calls share; it notices when the weights have changed.
     """
-    shared = common_prefix(prompts) if can_share(model) else 0
-    prefix = prefix_cache(model, prompts[0][:shared]) if shared else None
-    rows: dict[int, Row] = {}
-    for batch in _batches(prompts, sampling, shared):
-        suffixes = [prompts[p][shared:] for p in batch]
-        for row in _Batch(model, sampling, batch).run(prefix, shared, suffixes, finished):
-            rows[row.index] = row
-    return [rows[i] for i in range(len(prompts) * sampling.n)]
+    rows = [Row(i, i // sampling.n) for i in range(len(prompts) * sampling.n)]
+    if not shares_prefixes(model):
+        return generate_rows(model, prompts, rows, sampling, finished)
+    cache = cache or PrefixCache()
+    cache.sync(weights_version(model))
+    for asked in _classes(_asked(prompts, rows, sampling, cache)):
+        _Decoding(model, sampling, finished, cache, asked).run()
+    cache.trim(TOKENS_KEPT, set())
+    return rows
 
 
-def _batches(
-    prompts: Sequence[Sequence[int]], sampling: Sampling, shared: int
-) -> Iterator[list[int]]:
-    """Prompt numbers in batches of similar length, each within the bounds on tokens and rows."""
-    batch: list[int] = []
-    for number in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i)):
-        row_tokens = len(prompts[number]) + sampling.max_tokens
-        rows = (len(batch) + 1) * sampling.n
-        if batch and (rows > ROWS_IN_FLIGHT or rows * row_tokens > TOKENS_IN_FLIGHT):
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
+@dataclass(frozen=True)
+class _Asked:
+    """A prompt and rows that answer it.
+
+    `cuts` are the lengths at which it parts from other prompts; `room` bounds the columns its rows
+    need beside the runs they share (these may stop SHORTEST tokens short of the last cut).
+    """
+
+    ids: tuple[int, ...]
+    rows: tuple[Row, ...]
+    cuts: tuple[int, ...]
+    room: int
 
 
-class _Batch:
-    """Rows that decode together."""
+def _asked(
+    prompts: Sequence[Sequence[int]], rows: Sequence[Row], sampling: Sampling, cache: PrefixCache
+) -> list[_Asked]:
+    """The distinct prompts in the order of their tokens, so that neighbours share the most."""
+    rows_of: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        rows_of.setdefault(tuple(prompts[row.prompt]), []).append(row)
+    distinct = sorted(rows_of)
+    earlier = [ids for ids in cache.recent if ids not in rows_of]
+    cache.recent.extend([distinct[0], distinct[-1]][: len(distinct)])
+    tree = token_tree([*distinct, *earlier])
+    counts = [len(rows_of[ids]) for ids in distinct] + [WORTH_KEEPING] * len(earlier)
+    asked = []
+    for ids, cuts in zip(distinct, _cuts(tree, counts), strict=False):
+        room = len(ids) - (cuts[-1] if cuts else 0) + sampling.max_tokens
+        asked.append(_Asked(ids, tuple(rows_of[ids]), cuts, room + SHORTEST))
+    return asked
 
-    def __init__(self, model: Any, sampling: Sampling, prompts: Sequence[int]):
-        n = sampling.n
-        self.model = model
-        self.sampling = sampling
-        self.rows = [Row(p * n + i, p) for p in prompts for i in range(n)]
-        self.uniform: Tensor | None = None
-        if sampling.temperature > 0:
-            indices = [row.index for row in self.rows]
-            self.uniform = uniforms(sampling.seed, indices, sampling.max_tokens)
 
-    def run(
+def _cuts(tree: TokenTree, counts: Sequence[int]) -> list[tuple[int, ...]]:
+    """For each path of `tree`, the lengths at which a run worth keeping stops."""
+    readers = np.zeros(len(tree) + 1, dtype=np.int64)
+    for path, count in zip(tree.paths, counts, strict=True):
+        readers[path[-1]] += count
+    below = np.concatenate([[0], np.cumsum(readers)])
+    rows_through = below[tree.end] - below[np.arange(len(tree))]  # in each token's subtree
+    result = []
+    for path in tree.paths:
+        through = rows_through[path[:-1]]
+        stops = np.flatnonzero(np.diff(np.append(through, 0))) + 1  # where readers part
+        kept, start = [], 0
+        for stop in stops.tolist():
+            length, others = stop - start, int(through[stop - 1]) - 1
+            if length >= SHORTEST and length * others >= WORTH_KEEPING:
+                kept.append(stop)
+                start = stop
+        result.append(tuple(kept))
+    return result
+
+
+def _classes(asked: list[_Asked]) -> list[list[_Asked]]:
+    """Prompts that decode together: all, or, if that would waste memory, those of like length."""
+    rows = min(ROWS_IN_FLIGHT, sum(len(each.rows) for each in asked))
+    if rows * max(each.room for each in asked) <= TOKENS_IN_FLIGHT:
+        return [asked]
+    classes: dict[int, list[_Asked]] = {}
+    for each in asked:
+        classes.setdefault(each.room.bit_length(), []).append(each)
+    return [classes[size] for size in sorted(classes)]
+
+
+@dataclass
+class _Live:
+    """A row while it decodes: what it shares, and the position of its newest token."""
+
+    row: Row
+    chain: list[Node]
+    position: int
+
+
+class _Decoding:
+    """Prompts in a queue, rows in flight."""
+
+    def __init__(
         self,
-        prefix: DynamicCache | None,
-        shared: int,
-        suffixes: Sequence[Sequence[int]],
+        model: Any,
+        sampling: Sampling,
         finished: Finished,
-    ) -> list[Row]:
-        logits, cache, mask = self._prefill(prefix, shared, suffixes)
-        live = list(range(len(self.rows)))  # which row each line of the cache belongs to
-        for step in range(self.sampling.max_tokens):
-            tokens = self._append(live, step, logits, finished)
-            keep = [line for line, i in enumerate(live) if not self.rows[i].finished]
-            if not keep or step + 1 == self.sampling.max_tokens:
+        cache: PrefixCache,
+        asked: list[_Asked],
+    ):
+        self.model, self.sampling, self.finished, self.cache = model, sampling, finished, cache
+        self.waiting = deque(asked)
+        self.live: list[_Live] = []
+        room = max(each.room for each in asked)
+        wanted = sum(len(each.rows) for each in asked)
+        count = min(ROWS_IN_FLIGHT, wanted, max(1, TOKENS_IN_FLIGHT // room))
+        self.lines = RowCache(count, room, model.device)
+        self.uniform = torch.zeros(count, sampling.max_tokens, dtype=torch.float64)
+        self.seen: Tensor | None = None
+
+    def run(self) -> None:
+        while self.waiting or self.live:
+            free = self.lines.rows - len(self.live)
+            due = self.waiting and (not self.live or free >= max(1, self.lines.rows // 4))
+            if not (due and self._admit(free)):
+                self._step()
+
+    def _step(self) -> None:
+        newest = self._tensor([each.row.tokens[-1] for each in self.live])
+        positions = self._tensor([each.position for each in self.live])
+        hidden = hidden_states(self.model, newest, positions, self.lines.step())
+        self._draw(0, head(self.model)(hidden))
+
+    def _admit(self, free: int) -> bool:
+        """Start as many waiting rows as fit; False when none does before others have left."""
+        chosen = self._choose(free)
+        if not chosen:
+            return False
+        first = len(self.live)
+        chains = [self.cache.plan(each.ids, each.cuts) for each in chosen]
+        known = [max((n.stop for n in chain if n.keys), default=0) for chain in chains]
+        tree, positions = _new_tokens(chosen, chains, known)
+        own = [
+            path[chain[-1].stop - start if chain else 0 :]
+            for path, chain, start in zip(tree.paths, chains, known, strict=True)
+        ]
+        for each, chain in zip(chosen, chains, strict=True):
+            self.live += [_Live(row, chain, len(each.ids) - 1) for row in each.rows]
+        prompt_of_line = np.repeat(np.arange(len(chosen)), [len(each.rows) for each in chosen])
+        lines = slice(first, len(self.live))
+        self.lines.lengths[lines] = self._tensor(np.array(list(map(len, own)))[prompt_of_line])
+        attention = Prefill(
+            parts=blocks(tree, self.model.device),
+            known=_readers(tree, chains),
+            nodes=self._to_fill(tree, chains, known),
+            cache=self.lines,
+            lines=lines,
+            tails=self._tensor(_padded(own)),
+            prompt_of_line=self._tensor(prompt_of_line),
+        )
+        hidden = hidden_states(
+            self.model, self._tensor(tree.tokens), self._tensor(positions), attention
+        )
+        ends = self._tensor(np.array([path[-1] for path in tree.paths])[prompt_of_line])
+        rows = [each.row for each in self.live[first:]]
+        self.uniform[lines] = uniforms(
+            self.sampling.seed, [row.index for row in rows], self.sampling.max_tokens
+        )
+        logits = head(self.model)(hidden[ends])
+        if self.sampling.repetition_penalty != 1.0:
+            self._note_prompts(lines, chosen, prompt_of_line, logits.shape[1])
+        self._reshare()
+        self._draw(first, logits)
+        self.cache.trim(TOKENS_KEPT, self._in_use())
+        return True
+
+    def _choose(self, free: int) -> list[_Asked]:
+        """Takes from the queue what one forward may compute and memory may hold."""
+        chosen: list[_Asked] = []
+        planned: set[Node] = set()
+        in_use, tokens = self._in_use(), 0
+        while self.waiting and free:
+            each = self.waiting[0]
+            chain = self.cache.plan(each.ids, each.cuts)
+            there = sum(len(n.tokens) for n in chain if n.keys or n in planned)
+            held = sum(len(n.tokens) for n in in_use.union(chain))
+            if chosen and tokens + len(each.ids) - there > TOKENS_AT_ONCE:
                 break
-            if len(keep) < len(live):
-                index = torch.tensor(keep, device=mask.device)
-                cache.batch_select_indices(index)
-                mask, tokens = mask[index], tokens[index]
-                live = [live[line] for line in keep]
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            logits = self._forward(tokens[:, None], mask, cache)
-        return self.rows
+            if (chosen or self.live) and held > TOKENS_KEPT:
+                break
+            self.waiting.popleft()
+            if len(each.rows) > free:
+                self.waiting.appendleft(replace(each, rows=each.rows[free:]))
+                each = replace(each, rows=each.rows[:free])
+            chosen.append(each)
+            free -= len(each.rows)
+            tokens += len(each.ids) - there
+            planned.update(chain)
+            in_use.update(chain)
+        return chosen
 
-    def _prefill(
-        self, prefix: DynamicCache | None, shared: int, suffixes: Sequence[Sequence[int]]
-    ) -> tuple[Tensor, DynamicCache, Tensor]:
-        """Logits (rows, V) after the prompts, their cache and mask; each prompt runs once."""
-        ids, mask = left_pad(suffixes, 0, self.model.device)
-        if prefix is None:
-            cache = DynamicCache(config=self.model.config)
-        else:
-            cache = copy.deepcopy(prefix)
-            cache.batch_repeat_interleave(len(suffixes))
-        mask = with_prefix(mask, shared)
-        logits = self._forward(ids, mask, cache)
-        n = self.sampling.n
-        if n > 1:
-            cache.batch_repeat_interleave(n)
-        return logits.repeat_interleave(n, dim=0), cache, mask.repeat_interleave(n, dim=0)
+    def _to_fill(
+        self, tree: TokenTree, chains: Sequence[Sequence[Node]], known: Sequence[int]
+    ) -> list[tuple[Node, Tensor]]:
+        return [
+            (node, self._tensor(index))
+            for node, index in {
+                node: path[node.start - start : node.stop - start]
+                for path, chain, start in zip(tree.paths, chains, known, strict=True)
+                for node in chain
+                if not node.keys
+            }.items()
+        ]
 
-    def _forward(self, ids_BS: Tensor, mask_BP: Tensor, cache: DynamicCache) -> Tensor:
-        return self.model(
-            input_ids=ids_BS,
-            attention_mask=mask_BP,
-            position_ids=positions(mask_BP, ids_BS.shape[1]),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+    def _note_prompts(
+        self, lines: slice, chosen: Sequence[_Asked], prompt_of_line: np.ndarray, vocabulary: int
+    ) -> None:
+        if self.seen is None:
+            self.seen = torch.zeros(
+                self.lines.rows, vocabulary, dtype=torch.bool, device=self.model.device
+            )
+        self.seen[lines] = False
+        for line, prompt in enumerate(prompt_of_line.tolist(), start=lines.start):
+            self.seen[line, self._tensor(list(chosen[prompt].ids))] = True
 
-    def _append(
-        self, live: Sequence[int], step: int, logits_BV: Tensor, finished: Finished
-    ) -> Tensor:
-        """Draw a token for each live row and note it with its logprob; returns the tokens (B,)."""
-        logits_BV = logits_BV.float()
-        draw = None if self.uniform is None else self.uniform[live, step].to(logits_BV.device)
-        tokens = choose(logits_BV, self.sampling, draw)
-        chosen = logits_BV.gather(1, tokens[:, None]).squeeze(1)
-        logprobs = (chosen - logits_BV.logsumexp(dim=1)).tolist()
-        for i, token, logprob in zip(live, tokens.tolist(), logprobs, strict=True):
-            row = self.rows[i]
+    def _draw(self, first: int, logits_BV: Tensor) -> None:
+        """Draw a token for the rows from line `first` on, and let those go that are finished."""
+        rows = [each.row for each in self.live[first:]]
+        lines = torch.arange(first, len(self.live))
+        uniform = self.uniform[lines, [len(row.tokens) for row in rows]].to(logits_BV.device)
+        seen = None if self.seen is None else self.seen[first : len(self.live)]
+        tokens, logprobs = choose(logits_BV, self.sampling, uniform, seen)
+        if seen is not None:
+            seen.scatter_(1, tokens[:, None], True)
+        drawn = zip(self.live[first:], tokens.tolist(), logprobs.tolist(), strict=True)
+        for each, token, logprob in drawn:
             if math.isnan(logprob):
                 raise ModelError("model: its logits are not numbers; its weights have diverged")
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            row.finished = finished(row.tokens)
-        return tokens
+            each.row.tokens.append(token)
+            each.row.logprobs.append(logprob)
+            each.row.finished = self.finished(each.row)
+            each.position += 1
+        self._release()
+
+    def _release(self) -> None:
+        limit = self.sampling.max_tokens
+        stay = [
+            line
+            for line, each in enumerate(self.live)
+            if not each.row.finished and len(each.row.tokens) < limit
+        ]
+        if len(stay) == len(self.live):
+            return
+        holes = sorted(set(range(len(stay))) - set(stay))
+        movers = stay[len(stay) - len(holes) :]
+        self.lines.move(movers, holes)
+        self.uniform[holes] = self.uniform[movers]
+        if self.seen is not None:
+            self.seen[holes] = self.seen[movers]
+        for source, target in zip(movers, holes, strict=True):
+            self.live[target] = self.live[source]
+        del self.live[len(stay) :]
+        self._reshare()
+
+    def _reshare(self) -> None:
+        self.lines.live = len(self.live)
+        self.lines.share([each.chain for each in self.live])
+
+    def _in_use(self) -> set[Node]:
+        return {node for each in self.live for node in each.chain}
+
+    def _tensor(self, values: Sequence[int] | np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.long, device=self.model.device)
+
+
+def _new_tokens(
+    chosen: Sequence[_Asked], chains: Sequence[Sequence[Node]], known: Sequence[int]
+) -> tuple[TokenTree, np.ndarray]:
+    """What is left of the prompts behind the runs already known, and the tokens' positions.
+
+    Only prompts behind the same run may share a token, so a mark of the run stands in front while
+    the tree is built; marks ascend with the prompts, which keeps what shares a run together.
+    """
+    marks: dict[Node | None, int] = {}
+    rows = []
+    for each, chain, start in zip(chosen, chains, known, strict=True):
+        behind = next((n for n in reversed(chain) if n.keys), None)
+        mark = marks.setdefault(behind, len(marks) - len(chosen))
+        rows.append([mark, *each.ids[start:]])
+    tree = token_tree(rows).without([1] * len(rows))
+    positions = np.zeros(len(tree), dtype=np.int64)
+    for path, start in zip(tree.paths, known, strict=True):
+        positions[path] = np.arange(start, start + len(path))
+    return tree, positions
+
+
+def _readers(tree: TokenTree, chains: Sequence[Sequence[Node]]) -> list[tuple[Node, slice]]:
+    """For each run already known the new tokens that read it, which stand side by side."""
+    spans: dict[Node, tuple[int, int]] = {}
+    for path, chain in zip(tree.paths, chains, strict=True):
+        for node in chain:
+            if node.keys:
+                first, last = spans.get(node, (len(tree), 0))
+                spans[node] = min(first, int(path[0])), max(last, int(tree.end[path[0]]))
+    return [(node, slice(*span)) for node, span in spans.items()]
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    width = max(map(len, rows))
+    return np.stack([np.pad(row, (0, width - len(row))) for row in rows])

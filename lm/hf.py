@@ -12,12 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lm.generation import Row, decode
+from lm.generation import decode
 from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.prefix_cache import PrefixCache
 from lm.rendering import ChatEncoder
-from lm.shared_prefix import completion_logprobs
+from lm.scoring import completion_logprobs
 from lm.source import resolve, weights_fingerprint
-from lm.types import Chat, Completion, ModelError, Sampling
+from lm.types import Chat, Completion, ModelError, Row, Sampling
 
 ROWS_PER_FORWARD = 32
 # peft 0.21 asks by a name that transformers 5.23 is giving up
@@ -124,6 +125,7 @@ class HFModel:
         self._fingerprint = fingerprint
         self._encode = ChatEncoder(tokenizer)
         self._ends = _end_tokens(model, tokenizer)
+        self._prefixes = PrefixCache()
 
     @property
     def device(self) -> torch.device:
@@ -132,6 +134,10 @@ class HFModel:
     def fingerprint(self) -> str:
         """Of the weights as loaded; a live model that is being trained has none ("")."""
         return self._fingerprint
+
+    def forget(self) -> None:
+        """Drop the shared text kept between calls (see `LanguageModel.forget`)."""
+        self._prefixes = PrefixCache()
 
     def encode(self, chat: Chat) -> list[int]:
         """Token ids of a chat, ready for the assistant to answer (see `lm.rendering`)."""
@@ -152,7 +158,8 @@ class HFModel:
         self._check_room(max(map(len, prompts)), sampling.max_tokens)
         self.model.eval()
         with Stopwatch() as watch:
-            rows = decode(self.model, prompts, sampling, self._is_finished(sampling.stop))
+            finished = self._is_finished(sampling.stop)
+            rows = decode(self.model, prompts, sampling, finished, self._prefixes)
         answers = [self._completion(row, prompts[row.prompt], sampling) for row in rows]
         self.ledger.add(
             purpose,
@@ -192,10 +199,10 @@ class HFModel:
             )
 
     def _is_finished(self, stop: tuple[str, ...]):
-        def finished(tokens: list[int]) -> bool:
-            if tokens[-1] in self._ends:
+        def finished(row: Row) -> bool:
+            if row.tokens[-1] in self._ends:
                 return True
-            return bool(stop) and any(mark in self._text(tokens) for mark in stop)
+            return bool(stop) and any(mark in self._text(row.tokens) for mark in stop)
 
         return finished
 

@@ -52,6 +52,9 @@ class ScriptedLM:
         shown = self._script if not callable(self._script) else self._script.__qualname__
         return hashlib.sha256(f"{self.name}{shown!r}".encode()).hexdigest()[:16]
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     def _complete(self, chat: Chat, index: int, sampling: Sampling) -> Completion:
         data = self._answer(chat, index).encode()
         cut = data[: sampling.max_tokens]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from lm.ledger import Ledger, Purpose
@@ -24,6 +24,10 @@ class ModelError(ValueError):
 class Sampling:
     """How to draw completions. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no cut.
 
+    `min_p` cuts tokens less likely than that share of the likeliest (Nguyen et al., 2024,
+    arXiv:2407.01082); `repetition_penalty` above 1 makes tokens of the prompt and the answer so
+    far less likely (Keskar et al., 2019, arXiv:1909.05858), at temperature 0 too.
+
     `n` completions are drawn per chat. The draw of row i, token t depends on `seed`, i and t
     only, not on how rows are put into batches (rounding aside: another batch shape moves logits by
     about 1e-5, which now and then tips a draw; the same call always draws the same).
@@ -36,6 +40,8 @@ class Sampling:
     n: int = 1
     stop: tuple[str, ...] = ()
     seed: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ModelError for a value that means nothing."""
@@ -44,6 +50,12 @@ class Sampling:
             ("temperature", 0.0 <= self.temperature < math.inf, "0 (greedy) or more"),
             ("top_k", self.top_k >= 0, "0 (no cut) or more"),
             ("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1 (no cut)"),
+            ("min_p", 0.0 <= self.min_p <= 1.0, "0 (no cut) to 1"),
+            (
+                "repetition_penalty",
+                0.0 < self.repetition_penalty < math.inf,
+                "a number above 0 (1: no penalty)",
+            ),
             ("n", self.n >= 1, "1 or more"),
             ("stop", not isinstance(self.stop, str) and "" not in self.stop, "texts, none empty"),
         ):
@@ -66,6 +78,20 @@ class Completion:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     prompt_tokens: int
+
+
+@dataclass
+class Row:
+    """One answer in the making. `index` numbers the rows of a call and picks its random draws.
+
+    `prompt` is the number of its prompt; `logprobs` are those of `tokens`, as in `Completion`.
+    """
+
+    index: int
+    prompt: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
 
 
 class LanguageModel(Protocol):
@@ -91,4 +117,11 @@ class LanguageModel(Protocol):
 
     def fingerprint(self) -> str:
         """Changes whenever the weights that answer change."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is kept between calls to save work; rounding depends on it.
+
+        The same calls after it give the same answers bit for bit, whatever was asked before.
+        """
         ...

@@ -64,6 +64,7 @@ class Rollouts:
         """
         n = self.sampling.n
         sampling = replace(self.sampling, seed=(self.seed << 32) + step)
+        self.model.forget()  # a run that was killed and goes on must round as one that was not
         groups = self.model.generate(chats[::n], sampling, "rollout")
         prompt_ids = [ids for chat in chats[::n] for ids in [self.model.encode(chat)] * n]
         self.step, self.chats = step, list(chats)

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from transformers import PrinterCallback
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from lm.shared_prefix import completion_logprobs
+from lm.scoring import completion_logprobs
 from rl.rollouts import Rollouts
 
 

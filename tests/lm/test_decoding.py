@@ -21,7 +21,7 @@ from transformers import (
 import lm.generation
 from lm import ModelError, Sampling
 from lm.hf import HFModel, load_model
-from lm.shared_prefix import can_share, common_prefix
+from lm.packed_forward import shares_prefixes
 from lm.tiny import write_tiny_model
 
 ENDS = [2, *range(100, 116)]  # enough of them that rows finish at different steps
@@ -53,7 +53,7 @@ def _with_ends(model, ends):
     return HFModel(model.model, model.tokenizer, name="tiny")
 
 
-def _reference(model, chat, max_tokens):
+def _reference(model, chat, max_tokens, **options):
     ids = torch.tensor([model.encode(chat)])
     with torch.no_grad():
         out = model.model.generate(
@@ -62,6 +62,7 @@ def _reference(model, chat, max_tokens):
             do_sample=False,
             max_new_tokens=max_tokens,
             pad_token_id=0,
+            **options,
         )
     return tuple(out[0, ids.shape[1] :].tolist())
 
@@ -84,10 +85,24 @@ def _assert_greedy_equals_generate(model, chats, max_tokens=12):
 def test_greedy_equals_transformers_token_for_token(model, shared):
     model = _with_ends(model, ENDS)
     chats = _chats(50, shared)
-    assert (common_prefix([model.encode(chat) for chat in chats]) > 0) == shared
     _assert_greedy_equals_generate(model, chats)
     rows = model.generate(chats, Sampling(max_tokens=12), "eval")
     assert len({len(row[0].token_ids) for row in rows}) > 3  # rows did leave at different steps
+
+
+def _size(model):
+    return dict(
+        vocab_size=len(model.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
 
 
 def _mistral(size):
@@ -112,30 +127,15 @@ def _gpt2(size):
 @pytest.mark.parametrize(
     ("build", "shares"), [(_mistral, False), (_gemma, False), (_qwen, True), (_gpt2, True)]
 )
-def test_other_architectures_equal_transformers(model, monkeypatch, build, shares):
-    size = dict(
-        vocab_size=len(model.tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+def test_other_architectures_equal_transformers(model, capsys, build, shares):
     torch.manual_seed(0)
-    other = _with_ends(HFModel(build(size), model.tokenizer, name="other"), ENDS)
-    made = []
-    prefix_cache = lm.generation.prefix_cache
-    monkeypatch.setattr(
-        lm.generation, "prefix_cache", lambda *args: made.append(1) or prefix_cache(*args)
-    )
-    assert can_share(other.model) == shares
+    other = _with_ends(HFModel(build(_size(model)), model.tokenizer, name="other"), ENDS)
+    assert shares_prefixes(other.model) == shares
+    assert shares_prefixes(other.model) == shares
+    announced = capsys.readouterr().err
+    assert announced.count("through transformers alone") == (not shares)
     chats = _chats(12)
     _assert_greedy_equals_generate(other, chats)
-    assert bool(made) == shares
     rows = other.generate(chats, Sampling(max_tokens=8, temperature=1.0, n=2), "eval")
     for chat, row in zip(chats, rows, strict=True):
         for answer in row:
@@ -231,20 +231,10 @@ def test_equal_chats_and_a_prompt_that_begins_another(model):
     _assert_greedy_equals_generate(model, [short, short])
     ids = model.encode(_chats(1)[0])
     prompts = [ids, ids[:-7], ids[:12], ids]
-    assert common_prefix(prompts) == 11  # one token is left to the shortest
-    rows = lm.generation.decode(model.model, prompts, Sampling(max_tokens=6), lambda tokens: False)
+    rows = lm.generation.decode(model.model, prompts, Sampling(max_tokens=6), lambda row: False)
     for prompt, row in zip(prompts, rows, strict=True):
         alone = lm.generation.decode(model.model, [prompt], Sampling(max_tokens=6), lambda t: False)
         assert row.tokens == alone[0].tokens
-
-
-def test_common_prefix_of_mixed_kinds_of_rows():
-    a = list(range(20))
-    assert common_prefix([a, tuple(a[:15]), [*a[:12], 99, 98]]) == 12
-    assert common_prefix([a, [99, *a]]) == 0
-    assert common_prefix([a[:9], a[:9]]) == 8
-    assert common_prefix([a[:8], a[:8]]) == 0  # too short to pay
-    assert common_prefix([a]) == 0
 
 
 def test_no_chats_cost_nothing(model):
@@ -295,6 +285,22 @@ def test_a_prompt_too_long_for_the_window_is_refused(model):
         model.logprobs([long], [[5] * 50])
 
 
+@pytest.mark.parametrize("build", [None, _gemma])
+def test_the_repetition_penalty_is_that_of_transformers(model, build):
+    if build:
+        torch.manual_seed(0)
+        model = HFModel(build(_size(model)), model.tokenizer, name="other")
+    chats = _chats(9)
+    sampling = Sampling(max_tokens=12, repetition_penalty=1.3)
+    rows = model.generate(chats, sampling, "eval")
+    assert rows != model.generate(chats, Sampling(max_tokens=12), "eval")
+    for chat, row in zip(chats, rows, strict=True):
+        assert row[0].token_ids == _reference(model, chat, 12, repetition_penalty=1.3)
+        assert row[0].logprobs == pytest.approx(
+            _plain_logprobs(model, chat, row[0].token_ids), abs=1e-4
+        )
+
+
 def test_diverged_weights_are_reported(model):
     with torch.no_grad():
         model.model.model.norm.weight.fill_(float("nan"))
@@ -320,6 +326,9 @@ def test_bfloat16_on_cpu(folder):
         (dict(temperature=float("nan")), "temperature"),
         (dict(top_p=0.0), "top_p"),
         (dict(top_k=-1), "top_k"),
+        (dict(min_p=1.5), "min_p"),
+        (dict(repetition_penalty=0.0), "repetition_penalty"),
+        (dict(repetition_penalty=float("nan")), "repetition_penalty"),
         (dict(n=0), "n"),
         (dict(stop="\n"), "stop"),
         (dict(stop=("",)), "stop"),

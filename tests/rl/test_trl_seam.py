@@ -11,6 +11,7 @@ import torch
 import trl
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+import rl.trl_seam
 from evaluation.types import Context
 from lm.hf import HFModel, load_model
 from lm.ledger import Ledger
@@ -131,16 +132,21 @@ def test_loss_and_gradient_equal_stock_trl(folder, tmp_path, loss_type, beta):
     assert (gradient - stock_gradient).norm() / stock_gradient.norm() <= 1e-4
 
 
-def test_rows_without_signal_cost_no_forward(folder, tmp_path):
+def test_rows_without_signal_cost_no_forward(folder, tmp_path, monkeypatch):
     trainer = make_trainer(folder, tmp_path)
     inputs = batch(trainer)
     seen: list[int] = []
-    trainer.model.get_base_model().lm_head.register_forward_hook(
-        lambda _, args, __: seen.append(args[0].shape[0])
+    logprobs = rl.trl_seam.completion_logprobs
+    monkeypatch.setattr(
+        rl.trl_seam,
+        "completion_logprobs",
+        lambda model, prompts, *rest, **options: (
+            seen.append(len(prompts)) or logprobs(model, prompts, *rest, **options)
+        ),
     )
     trainer._compute_loss(trainer.model, inputs)
     live = int((inputs["advantages"] != 0).sum())
-    assert max(seen) == live < len(inputs["advantages"])
+    assert seen == [live] and live < len(inputs["advantages"])
     tokens = inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)
     assert trainer.rollouts.trained_tokens == int(tokens[inputs["advantages"] != 0].sum())
 

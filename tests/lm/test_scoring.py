@@ -9,8 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-import lm.shared_prefix
-from lm.shared_prefix import completion_logprobs
+import lm.scoring
+from lm.packed_forward import shares_prefixes
+from lm.scoring import completion_logprobs
 from lm.tiny import write_tiny_model
 
 
@@ -60,18 +61,14 @@ def _gradients(model, loss):
 
 @pytest.mark.parametrize("build", [_full, _lora])
 @pytest.mark.parametrize("shared", [True, False])
-def test_values_and_gradients_equal_a_plain_forward(folder, monkeypatch, build, shared):
+@pytest.mark.parametrize("at_once", [1 << 24, 1000])  # all logits, those of three places
+def test_values_and_gradients_equal_a_plain_forward(folder, monkeypatch, build, shared, at_once):
+    monkeypatch.setattr(lm.scoring, "LOGITS_AT_ONCE", at_once)
     model = build(folder)
-    made = []
-    prefix_cache = lm.shared_prefix.prefix_cache
-    monkeypatch.setattr(
-        lm.shared_prefix, "prefix_cache", lambda *args: made.append(1) or prefix_cache(*args)
-    )
     prompts, completions = _rows(shared)
     logprobs, entropy = completion_logprobs(
         model, prompts, completions, temperature=0.8, with_entropy=True
     )
-    assert bool(made) == shared
     assert entropy is not None and logprobs.dtype == torch.float32
     plain = _plain(model, prompts, completions, 0.8)
     weights = torch.randn(logprobs.shape)
@@ -94,8 +91,8 @@ def test_gradient_checkpointing_takes_the_plain_path(folder):
     model = _full(folder).train()
     expected = _gradients(model, completion_logprobs(model, prompts, completions)[0].sum())
     model.activation_checkpointing_enable()
-    assert not lm.shared_prefix.can_share(model)
+    assert not shares_prefixes(model)
     found = _gradients(model, completion_logprobs(model, prompts, completions)[0].sum())
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
-    assert lm.shared_prefix.can_share(model.eval())  # sampling may share all the same
+    assert shares_prefixes(model.eval())  # sampling may share all the same

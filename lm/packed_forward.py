@@ -1,0 +1,165 @@
+"""One forward of a transformers model over packed tokens, with attention of our own choosing.
+
+Embeddings, norms and projections do not care which row a token belongs to; only attention does,
+and it learns its place from `position_ids`. So tokens of many rows run as one row without padding,
+and in place of the model's attention stands a function that knows who may see whom. This fits
+every decoder with standard attention; `shares_prefixes` finds out on the model itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from lm.token_tree import token_tree
+from lm.tree_attention import attend, blocks
+
+_NAME = "tasklift_packed"
+_NOT_STANDARD = ("sliding_window", "softcap", "s_aux", "position_bias")
+
+
+class Attention(Protocol):
+    """Attention over packed tokens.
+
+    Called once per layer with the layer's index (from 0), the queries (H, N, D), keys and values
+    (K, N, D) and the factor on the scores; returns (H, N, D).
+    """
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, /
+    ) -> Tensor: ...
+
+
+class _Running(threading.local):
+    attention: Attention | None = None
+
+
+_running = _Running()
+_switching = threading.RLock()
+
+
+def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, attention: Attention) -> Tensor:
+    """(N, D) hidden states, ready for `head(model)`, of N packed tokens at their positions.
+
+    `model` is a causal LM of transformers or peft's wrap of one; gradients flow.
+    """
+    causal = causal_lm(model)
+    decoder = getattr(causal, causal.base_model_prefix)
+    with _attending(causal.config, attention):
+        out = decoder(input_ids=ids_N[None], position_ids=positions_N[None], use_cache=False)
+    return out[0][0]
+
+
+def head(model: Any) -> Any:
+    """The module that turns hidden states (..., D) into logits (..., V)."""
+    return causal_lm(model).get_output_embeddings()
+
+
+def causal_lm(model: Any) -> Any:
+    """The transformers model inside peft's wrap, if there is one; adapters stay in place."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _attending(config: Any, attention: Attention) -> Iterator[None]:
+    with _switching:  # the choice of attention is the configuration's, so all threads see it
+        before = config._attn_implementation
+        config._attn_implementation = _NAME
+        _running.attention = attention
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+            _running.attention = None
+
+
+def _packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    odd = [name for name in _NOT_STANDARD if options.get(name) is not None]
+    if odd or _running.attention is None:
+        raise NotImplementedError(f"attention with {odd}")
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = _running.attention(module.layer_idx, query[0], key[0], value[0], factor)
+    return out.transpose(0, 1)[None], None
+
+
+AttentionInterface.register(_NAME, _packed_attention)
+
+_known: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def shares_prefixes(model: Any) -> bool:
+    """Whether packed forwards are right for `model`; the first no is announced on stderr.
+
+    Sliding windows, state-space layers, position biases and the like are not; neither is a model
+    under activation checkpointing or attention dropout while it trains.
+    """
+    causal = causal_lm(model)
+    if causal not in _known:
+        _known[causal] = _why_not(causal)
+        if _known[causal]:
+            print(
+                f"model: {type(causal).__name__} runs through transformers alone, slower, because "
+                f"{_known[causal]}",
+                file=sys.stderr,
+            )
+    if model.training:
+        dropout = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
+        if dropout or getattr(model, "is_activation_checkpointing", False):
+            return False
+    return not _known[causal]
+
+
+def _why_not(causal: Any) -> str:
+    """The reason why packed forwards do not fit this model, "" when they do."""
+    config = causal.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        return f"it has {', '.join(sorted(kinds - {'full_attention'}))} layers"
+    if getattr(config, "sliding_window", None) and not getattr(config, "layer_types", None):
+        return f"it has a sliding window of {config.sliding_window} tokens"
+    training = causal.training
+    causal.eval()
+    try:
+        return "" if _agrees(causal) else "its attention is not the standard one"
+    except Exception:  # whatever a foreign model does not bear is a reason
+        return "its attention cannot be replaced"
+    finally:
+        causal.train(training)
+
+
+@torch.no_grad()
+def _agrees(causal: Any) -> bool:
+    """Whether two short rows that begin alike get the logits a plain forward gives them."""
+    size = causal.config.get_text_config().vocab_size
+    rows = [[(7 * i + 3) % size for i in range(length)] for length in (9, 6)]
+    rows[1][5] = (rows[1][5] + 1) % size
+    tree = token_tree(rows)
+    parts = blocks(tree, causal.device)
+    ids, depth = (torch.from_numpy(a).to(causal.device) for a in (tree.tokens, tree.depth))
+    found = hidden_states(
+        causal, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
+    )
+    logits = head(causal)(found).float()
+    tolerance = 2e-4 if causal.dtype == torch.float32 else 0.1
+    for row, path in zip(rows, tree.paths, strict=True):
+        plain = causal(input_ids=ids.new_tensor([row])).logits[0].float()
+        gap = (logits[torch.from_numpy(path).to(ids.device)] - plain).abs().max()
+        if gap > tolerance * plain.abs().max():  # false, too, when weights have diverged to NaN
+            return False
+    return True

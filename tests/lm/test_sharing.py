@@ -1,0 +1,222 @@
+"""What prompts share is computed once, within and across calls, and never when weights changed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+
+import lm.generation
+from lm import Sampling
+from lm.generation import decode
+from lm.hf import load_model
+from lm.prefix_cache import PrefixCache, weights_version
+from lm.tiny import write_tiny_model
+from lm.token_tree import token_tree
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def model(folder):
+    return load_model(str(folder)).model
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """How many tokens each forward of the decoder ran."""
+    seen: list[int] = []
+    forward = lm.generation.hidden_states
+    monkeypatch.setattr(
+        lm.generation,
+        "hidden_states",
+        lambda model, ids, *rest: seen.append(len(ids)) or forward(model, ids, *rest),
+    )
+    return seen
+
+
+def never(row):
+    return False
+
+
+def ids(count, seed):
+    return random.Random(seed).choices(range(3, 200), k=count)
+
+
+def assert_exact(model, prompts, rows, greedy):
+    """Logprobs are those of a plain forward; greedy tokens its argmax, ties within rounding."""
+    for row in rows:
+        prompt = prompts[row.prompt]
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *row.tokens]])).logits[0, len(prompt) - 1 : -1]
+        table = logits.log_softmax(-1)
+        chosen = table.gather(1, torch.tensor(row.tokens)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(row.logprobs), chosen, atol=1e-4, rtol=0)
+        if greedy:
+            assert (table.max(-1).values - chosen).max() < 1e-4
+
+
+starts = st.lists(st.integers(3, 5), min_size=0, max_size=30)
+prompt_trees = st.builds(
+    lambda roots, picks: [
+        [token for root in pick[0] for token in roots[root % len(roots)]] + pick[1]
+        for pick in picks
+    ],
+    st.lists(starts, min_size=1, max_size=3),
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 2), max_size=3),
+            st.lists(st.integers(3, 6), min_size=1, max_size=12),
+        ),
+        min_size=1,
+        max_size=9,
+    ),
+)
+
+
+@pytest.mark.parametrize("bounds", ["as shipped", "tight"])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    calls=st.lists(prompt_trees, min_size=1, max_size=3),
+    n=st.integers(1, 3),
+    temperature=st.sampled_from([0.0, 1.0]),
+    leave=st.integers(2, 9),
+)
+def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, temperature, leave):
+    sampling = Sampling(max_tokens=4, temperature=temperature, n=n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm.generation, "WORTH_KEEPING", 8)
+        if bounds == "tight":
+            patch.setattr(lm.generation, "ROWS_IN_FLIGHT", 3)
+            patch.setattr(lm.generation, "TOKENS_IN_FLIGHT", 60)
+            patch.setattr(lm.generation, "TOKENS_KEPT", 20)
+            patch.setattr(lm.generation, "TOKENS_AT_ONCE", 30)
+        cache = PrefixCache()
+        for prompts in calls:
+            rows = decode(model, prompts, sampling, lambda row: row.tokens[-1] % leave == 0, cache)
+            assert [row.index for row in rows] == list(range(n * len(prompts)))
+            for row in rows:
+                ends = [i for i, token in enumerate(row.tokens) if token % leave == 0]
+                assert len(row.tokens) == (ends[0] + 1 if ends else 4)
+            assert_exact(model, prompts, rows, temperature == 0)
+
+
+def test_every_distinct_token_runs_once(model, computed):
+    start, groups = ids(100, 0), [ids(20, i) for i in range(1, 5)]
+    prompts = [start + group + [3 + i] for group in groups for i in range(10)]
+    decode(model, prompts, Sampling(max_tokens=1, n=2), never)
+    assert sum(computed) == len(token_tree(prompts)) < 100 + 4 * 20 + 4 * 10 + 1
+
+
+def test_a_prefix_is_paid_once_over_calls(model, computed):
+    start, cache = ids(300, 0), PrefixCache()
+    for call in range(4):
+        prompts = [[*start, 3 + i, 100 + call, 8] for i in range(10)]
+        rows = decode(model, prompts, Sampling(max_tokens=1), never, cache)
+        assert_exact(model, prompts, rows, True)
+    assert computed == [330, 30, 30, 30]
+
+
+def test_prompts_that_come_one_by_one_share_too(model, computed):
+    start, cache = ids(600, 0), PrefixCache()
+    for call in range(4):
+        decode(model, [start + ids(5, call + 1)], Sampling(max_tokens=1), never, cache)
+    assert computed == [605, 605, 5, 5]  # the second call finds out what they share
+
+
+def test_a_run_is_split_where_a_new_prompt_leaves_it(model, computed):
+    start, cache = ids(600, 0), PrefixCache()
+    first = [[*start, i, 7] for i in range(3, 6)]
+    second = [start[:400] + ids(100, 9) + [i, 7] for i in range(3, 6)]
+    decode(model, first, Sampling(max_tokens=1), never, cache)
+    rows = decode(model, second, Sampling(max_tokens=2), never, cache)
+    assert_exact(model, second, rows, True)
+    decode(model, first, Sampling(max_tokens=1), never, cache)
+    assert computed == [606, 106, 3, 6]
+
+
+@pytest.mark.parametrize("change", ["optimizer", "in place", "load"])
+def test_changed_weights_are_noticed(model, change):
+    prompts, cache = [[*ids(200, 0), i, 8] for i in range(3, 9)], PrefixCache()
+    decode(model, prompts, Sampling(max_tokens=1), never, cache)
+    weight = model.model.layers[0].self_attn.v_proj.weight
+    if change == "optimizer":
+        model(torch.tensor([prompts[0]])).logits.logsumexp(-1).sum().backward()
+        torch.optim.AdamW(model.parameters(), lr=0.05).step()
+    elif change == "in place":
+        with torch.no_grad():
+            weight.mul_(3.0)
+    else:
+        model.load_state_dict({k: v * 1.5 for k, v in model.state_dict().items()})
+    rows = decode(model, prompts, Sampling(max_tokens=3), never, cache)
+    assert_exact(model, prompts, rows, True)
+
+
+def test_a_switched_adapter_is_noticed(model):
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    adapted = get_peft_model(model, config).eval()
+    prompts, cache = [[*ids(200, 0), i, 8] for i in range(3, 9)], PrefixCache()
+    with_it = weights_version(adapted)
+    first = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
+    with adapted.disable_adapter():
+        assert weights_version(adapted) != with_it
+        rows = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
+        assert_exact(adapted, prompts, rows, True)
+    assert weights_version(adapted) == with_it
+    again = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
+    assert [row.logprobs for row in again] == [row.logprobs for row in first]
+    assert [row.logprobs for row in again] != [row.logprobs for row in rows]
+
+
+def test_memory_stays_within_its_bounds(model, monkeypatch):
+    monkeypatch.setattr(lm.generation, "TOKENS_IN_FLIGHT", 900)
+    monkeypatch.setattr(lm.generation, "TOKENS_KEPT", 300)
+    monkeypatch.setattr(lm.generation, "TOKENS_AT_ONCE", 500)
+    made, kept, forwards = [], [], []
+    row_cache, forward = lm.generation.RowCache, lm.generation.hidden_states
+
+    def noted(rows, room, device):
+        made.append(rows * room)
+        return row_cache(rows, room, device)
+
+    def run(model, tokens, *rest):
+        forwards.append(len(tokens))
+        kept.append(cache.tokens)
+        return forward(model, tokens, *rest)
+
+    monkeypatch.setattr(lm.generation, "RowCache", noted)
+    monkeypatch.setattr(lm.generation, "hidden_states", run)
+    cache = PrefixCache()
+    lengths = random.Random(0)
+    prompts = [ids(100, i % 7) + ids(lengths.choice([5, 20, 200]), 100 + i) for i in range(120)]
+    rows = decode(model, prompts, Sampling(max_tokens=3), never, cache)
+    assert_exact(model, prompts, rows, True)
+    assert max(made) <= 900 and max(kept) <= 300 and cache.tokens <= 300
+    assert max(forwards) <= 500
+
+
+def test_a_call_larger_than_every_bound_still_answers(model, monkeypatch):
+    for name in ("TOKENS_IN_FLIGHT", "TOKENS_KEPT", "TOKENS_AT_ONCE", "ROWS_IN_FLIGHT"):
+        monkeypatch.setattr(lm.generation, name, 1)
+    prompts = [ids(40, 0) + ids(3, i) for i in range(5)]
+    rows = decode(model, prompts, Sampling(max_tokens=3, n=3), never)
+    assert_exact(model, prompts, rows, True)
+
+
+def test_the_same_calls_after_forgetting_answer_bit_for_bit(folder):
+    model = load_model(str(folder))
+    sampling = Sampling(max_tokens=6, temperature=1.0, n=2)
+    chats = [[{"role": "user", "content": "a" * 70 + str(i)}] for i in range(8)]
+    fresh = model.generate(chats, sampling, "rollout")
+    model.generate([*chats[::-1], [{"role": "user", "content": "a" * 50}]], sampling, "rollout")
+    model.forget()
+    assert model.generate(chats, sampling, "rollout") == fresh
