@@ -1,8 +1,9 @@
 """One GRPO step: ours against stock `trl.GRPOTrainer`, which computes every row from its start.
 
 A step is what TRL calls one: generate, reward, loss, backward, optimizer. Both sides train the
-same adapter shape on the same prompts with the same arguments; rewards are either the task's
-own (many groups are dead, as in life) or a hash of the answer, under which all groups teach.
+same adapter shape on the same prompts with the same arguments, stock TRL in smaller forwards so
+that memory suffices. Rewards are the task's (many groups are dead, as in life) or a hash of the
+answer, under which every group teaches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from benchmarks.measure import Timed, options, peak_mb, print_setting, reset_peak, say
+from benchmarks.measure import (
+    OURS,
+    Timed,
+    conclude,
+    options,
+    peak_mb,
+    print_setting,
+    reset_peak,
+    say,
+)
 from benchmarks.workload import TASK, examples, few_shot, open_model
 from evaluation.types import Context
 from lm.hf import HFModel
@@ -28,6 +38,7 @@ from lm.ledger import Ledger
 from lm.types import Sampling
 from reward_models.load import load_reward
 from reward_models.task import TaskReward
+from reward_models.types import RewardModel
 from rl.adapter import with_adapter
 from rl.config import GRPOConfig
 from rl.grpo import trainer_arguments
@@ -35,13 +46,14 @@ from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from tasks.types import Example, Prompt, Score
 
-PREFIXES = {"few_shot": 91, "prefix_600": 600, "zero_shot": 0}  # shared tokens at least
-CASES = [case + end for case in PREFIXES for end in ("", "_all_live")]
+CASES = {"few_shot": 91, "prefix_600": 600, "zero_shot": 0}  # shared tokens at least
 MAX_TOKENS = 16
+PARITY_PROMPTS = 2  # groups whose gradients are compared; stock TRL needs them in one forward
+PEER_TOKENS = 2_048  # about as many in one forward of stock TRL; more fill memory, no faster
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = options(__doc__ or "", CASES, argv)
+    chosen = options(__doc__ or "", list(CASES), argv)
     print_setting(chosen)
     for case in CASES:
         if case in chosen.only:
@@ -76,73 +88,80 @@ class _Stopwatch(TrainerCallback):
 
 
 class _Case:
+    """Stock TRL once, ours twice: with the task's reward, and with one under which no group is
+    dead. Stock TRL computes every row either way."""
+
     def __init__(self, chosen: Any, case: str):
         self.chosen, self.case = chosen, case
-        self.all_live = case.endswith("_all_live")
         plain = open_model(chosen)
-        self.prompt = _prompt(plain, PREFIXES[case.removesuffix("_all_live")])
+        self.prompt = few_shot(plain, CASES[case]) if CASES[case] else Prompt.of(TASK)
+        self.shared = len(plain.encode(self.prompt.messages({"verb": ""})))
         self.config = GRPOConfig(steps=1 + max(chosen.repeats, chosen.peer_repeats))
         count = self.config.steps * self.config.prompts_per_step
         self.asked = examples(count, skip=len(self.prompt.demos))
-        self.live_groups: dict[str, list[bool]] = {"stock TRL": [], "ours": []}
+        self.by_id = {example.id: example for example in self.asked}
+        self.contains = load_reward(
+            "contains", score=TASK.score, prompt=self.prompt, examples=self.by_id
+        )
+        self.groups: list[bool] = []  # of our steps: whether it teaches
 
     def run(self) -> None:
-        results = {}
-        for name, repeats in (
-            ("stock TRL", self.chosen.peer_repeats),
-            ("ours", self.chosen.repeats),
+        say(f"{self.case}: stock TRL")
+        peer = self._timed(self.stock(1 + self.chosen.peer_repeats))
+        for name, reward in (
+            (f"grpo_{self.case}", self.contains),
+            (f"grpo_{self.case}_all_live", TaskReward(_hashed, self.prompt, self.by_id)),
         ):
-            say(f"{self.case}: {name}")
-            trainer = (self.ours if name == "ours" else self.stock)(1 + repeats)
-            watch = _Stopwatch(self.chosen.device)
-            trainer.add_callback(watch)
-            trainer.train()
-            results[name] = Timed(watch.seconds[1:], watch.peak)  # the first step warms up
-            if name == "ours":
-                parity = _parity(trainer, self.asked, self.prompt, self.config)
-        shared = len(open_model(self.chosen).encode(self.prompt.messages({"verb": ""})))
-        print(f"\ngrpo_{self.case}: 8 prompts x 8 rollouts, about {shared} shared tokens, "
-              f"answers of at most {MAX_TOKENS} tokens")  # fmt: skip
-        for name, result in results.items():
-            live = self.live_groups[name]
-            print(f"  {name:<10}{result}  live groups {sum(live)}/{len(live)}")
-        print(f"  on the same rollouts, {parity}")
-        value = results["stock TRL"].median / results["ours"].median
-        print(f"ratio grpo_{self.case} {value:.2f}", flush=True)
+            say(f"{name}: ours")
+            self.groups = []
+            trainer = self.ours(1 + self.chosen.repeats, reward)
+            conclude(name, {"stock TRL": peer, OURS: self._timed(trainer)})
+            print(
+                f"  8 prompts x 8 rollouts, about {self.shared} shared tokens, answers of at most "
+                f"{MAX_TOKENS} tokens; {sum(self.groups)} of our {len(self.groups)} groups teach"
+            )
+        print(f"  on the same rollouts, {_parity(trainer, self.asked, self.prompt)}", flush=True)
+
+    def _timed(self, trainer: GRPOTrainer) -> Timed:
+        watch = _Stopwatch(self.chosen.device)
+        trainer.add_callback(watch)
+        trainer.train()
+        trainer.remove_callback(watch)
+        return Timed(watch.seconds[1:], watch.peak)  # the first step warms up
 
     def stock(self, steps: int) -> GRPOTrainer:
         live = self._live_model()
-        by_id = {example.id: example for example in self.asked}
-        reward = self._reward(by_id)
 
         def rewarded(prompts: Any, completions: Any, **columns: Any) -> Any:
             texts = [[{"role": "assistant", "content": c[0]["content"]}] for c in completions]
-            return self._noted("stock TRL", reward(prompts, texts, **columns))
+            return self.contains(prompts, texts, **columns)
 
+        room = PEER_TOKENS // (self.shared + MAX_TOKENS)
+        rows = min(self.config.rows_per_forward, 1 << (room.bit_length() - 1))
         trainer = GRPOTrainer(
             model=live.model,
             reward_funcs=rewarded,
-            args=self._arguments(live, steps),
+            args=self._arguments(live, steps, rows),
             train_dataset=self._dataset(steps),
             processing_class=copy.deepcopy(live.tokenizer),
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def ours(self, steps: int) -> SeamTrainer:
+    def ours(self, steps: int, reward: RewardModel) -> SeamTrainer:
         live = self._live_model()
-        by_id = {example.id: example for example in self.asked}
-        reward = self._reward(by_id)
 
-        def noted(prompts: Any, completions: Any, **columns: Any) -> Any:
-            return self._noted("ours", reward(prompts, completions, **columns))
+        def noted(prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
+            rewards, n = reward(prompts, completions, **columns), self.config.group_size
+            self.groups += [len(set(rewards[i : i + n])) > 1 for i in range(0, len(rewards), n)]
+            return rewards
 
         sampling = Sampling(MAX_TOKENS, self.config.temperature, n=self.config.group_size)
-        task = TaskReward(TASK.score, self.prompt, by_id)
+        task = TaskReward(TASK.score, self.prompt, self.by_id)
         return SeamTrainer(
             Rollouts(live, sampling, 0, noted, task),
             model=live.model,
-            args=self._arguments(live, steps),
+            args=self._arguments(live, steps, self.config.rows_per_forward),
             train_dataset=self._dataset(steps),
             processing_class=live.tokenizer,
         )
@@ -152,12 +171,13 @@ class _Case:
         adapted = with_adapter(opened.model, self.config.lora, 0)
         return HFModel(adapted, opened.tokenizer, name="live")
 
-    def _arguments(self, live: HFModel, steps: int) -> Any:
+    def _arguments(self, live: HFModel, steps: int, rows_per_forward: int) -> Any:
         context = Context(
             TASK.score, lambda _: live, Ledger(), Path(tempfile.mkdtemp(prefix="tasklift-bench-")),
             Sampling(MAX_TOKENS), 0, lambda *_, **__: None,
         )  # fmt: skip
-        arguments = trainer_arguments(self.config, context, live)
+        changes = {"rows_per_forward": rows_per_forward}
+        arguments = trainer_arguments(self.config.model_copy(update=changes), context, live)
         arguments.max_steps, arguments.save_strategy = steps, "no"
         return arguments
 
@@ -167,48 +187,30 @@ class _Case:
             [{"prompt": self.prompt.messages(e.inputs), "example_id": e.id} for e in asked]
         )
 
-    def _reward(self, by_id: dict[str, Example]) -> Any:
-        if self.all_live:
-            return TaskReward(_hashed, self.prompt, by_id)
-        return load_reward("contains", score=TASK.score, prompt=self.prompt, examples=by_id)
-
-    def _noted(self, side: str, rewards: list[Any]) -> list[Any]:
-        n = self.config.group_size
-        groups = [set(rewards[i : i + n]) for i in range(0, len(rewards), n)]
-        self.live_groups[side] += [len(group) > 1 for group in groups]
-        return rewards
-
 
 def _hashed(example: Example, text: str) -> Score:
     digest = hashlib.sha256(text.encode()).digest()
     return Score(int.from_bytes(digest[:4], "big") / 2**32, False)
 
 
-def _prompt(model: HFModel, shared: int) -> Prompt:
-    return few_shot(model, shared) if shared else Prompt.of(TASK)
-
-
-def _parity(
-    trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt, config: GRPOConfig
-) -> str:
-    """Loss and gradient of one batch of our rollouts, by our forward and by stock TRL's."""
+def _parity(trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt) -> str:
+    """Loss and gradient of some of our rollouts, by our forward and by stock TRL's."""
     rows = [
         {"prompt": prompt.messages(example.inputs), "example_id": example.id}
-        for example in asked[: config.prompts_per_step]
-        for _ in range(config.group_size)
+        for example in asked[:PARITY_PROMPTS]
+        for _ in range(GRPOConfig().group_size)
     ]
-    trainer.model.train()
+    model: Any = trainer.model
+    model.train()
     trainer.current_gradient_accumulation_steps = 1
     inputs = trainer._generate_and_score_completions(rows)
-    if not inputs["advantages"].any():  # no group of this batch teaches: make them
-        inputs["advantages"] = torch.linspace(-1, 1, len(rows), device=trainer.model.device)
     found = []
     for kind in (SeamTrainer, StockLoss):
         trainer.__class__ = kind
-        trainer.model.zero_grad()
-        loss = trainer._compute_loss(trainer.model, inputs)
+        model.zero_grad()
+        loss = trainer._compute_loss(model, inputs)
         loss.backward()
-        grads = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
+        grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         found.append((loss.item(), torch.cat(grads).double()))
     (loss, ours), (stock_loss, theirs) = found
     cosine = torch.cosine_similarity(ours, theirs, dim=0).item()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import statistics
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+OURS = "ours"
 
 
 @dataclass(frozen=True)
@@ -37,48 +40,59 @@ def race(
     case: str,
     sides: Mapping[str, Callable[[], Any]],
     device: str,
-    repeats: Mapping[str, int],
+    repeats: int,
+    peer_repeats: int,
     tokens: int | None = None,
-) -> float:
-    """Run the sides in turn until each has had its repeats; print all and the ratio line.
+) -> None:
+    """Run the sides in turn until each has had its repeats; print all and the ratio.
 
-    The first side is the one the ratio sets against "ours". `tokens` are those one run produces.
+    `tokens` are those one run of any side produces.
     """
     found: dict[str, list[float]] = {name: [] for name in sides}
     peaks = dict.fromkeys(sides, 0.0)
-    for turn in range(max(repeats[name] for name in sides)):
+    for turn in range(max(repeats, peer_repeats)):
         for name, side in sides.items():
-            if turn < repeats[name]:
+            if turn < (repeats if name == OURS else peer_repeats):
                 seconds, peak = timed(side, device)
                 found[name].append(seconds)
                 peaks[name] = max(peaks[name], peak)
                 say(f"{case}: {name} took {seconds:.2f} s")
-    results = {name: Timed(found[name], peaks[name]) for name in sides}
+    conclude(case, {name: Timed(found[name], peaks[name]) for name in sides}, tokens)
+
+
+def conclude(case: str, results: Mapping[str, Timed], tokens: int | None = None) -> None:
+    """Print every side, then the ratio: the median of the fastest peer over ours."""
     print(f"\n{case}")
     for name, result in results.items():
         rate = f"  {tokens / result.median:7.1f} tok/s" if tokens else ""
         print(f"  {name:<22}{result}{rate}")
-    value = results[next(iter(sides))].median / results["ours"].median
-    print(f"ratio {case} {value:.2f}", flush=True)
-    return value
+    best = min(result.median for name, result in results.items() if name != OURS)
+    print(f"ratio {case} {best / results[OURS].median:.2f}", flush=True)
 
 
 def timed(side: Callable[[], Any], device: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one call."""
-    gc.collect()
+    """Seconds and peak memory in MB of one call.
+
+    A side of which only a part counts returns the seconds of that part, as a float.
+    """
     reset_peak(device)
     start = time.perf_counter()
-    side()
+    found = side()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - start, peak_mb(device)
+    seconds = time.perf_counter() - start
+    return found if isinstance(found, float) else seconds, peak_mb(device)
 
 
 def reset_peak(device: str) -> None:
+    """Let go of what earlier runs left, so that a peak is the next run's own."""
+    gc.collect()
     if device.startswith("cuda"):
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    else:  # Linux: the process's high-water mark starts over
-        Path("/proc/self/clear_refs").write_text("5")
+    else:  # Linux with glibc
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts over
 
 
 def peak_mb(device: str) -> float:
@@ -96,6 +110,7 @@ def options(description: str, cases: Sequence[str], argv: Sequence[str] | None) 
     parser.add_argument("--only", nargs="*", choices=cases, default=list(cases))
     parser.add_argument("--repeats", type=int, default=3, help="of our side")
     parser.add_argument("--peer-repeats", type=int, default=2)
+    parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     return parser.parse_args(argv)
 

@@ -1,7 +1,8 @@
 """Answers and rollouts: our decoding against `transformers.generate`.
 
 The peer gets what a careful user gives it: batches, left padding, the KV cache, inference mode, no
-processors it does not need. Both sides produce the same number of tokens for every row.
+processors it does not need. All sides produce the same number of tokens for every row. vLLM runs
+too where it is installed, or in the interpreter that `--vllm` names.
 """
 
 from __future__ import annotations
@@ -9,19 +10,36 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria
 
-from benchmarks.measure import options, peak_mb, print_setting, race, reset_peak, say, timed
+from benchmarks.measure import (
+    OURS,
+    options,
+    peak_mb,
+    print_setting,
+    race,
+    reset_peak,
+    say,
+    timed,
+)
+from benchmarks.vllm_peer import VLLM, VLLMPeer, vllm_peer
 from benchmarks.workload import chats, few_shot, mixed_prompts, open_model
 from lm.generation import decode
 from lm.hf import HFModel
+from lm.source import resolve
 from lm.types import Row, Sampling
 
-CASES = ["answers_64x8", "groups_8x8", "sampled_64x48", "mixed_256", "curves", "memory"]
+# prompts, rows for each, tokens for each row, temperature
+FIXED = {
+    "answers_64x8": (64, 1, 8, 0.0),
+    "groups_8x8": (8, 8, 8, 1.0),
+    "sampled_64x48": (64, 1, 48, 1.0),
+}
+CASES = [*FIXED, "mixed_256", "curves", "memory"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,29 +48,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         return _memory_of(chosen, int(chosen.only[0].split("_")[1]))
     print_setting(chosen)
     model = open_model(chosen)
-    runs: dict[str, Callable[[Any, HFModel], None]] = {
-        "answers_64x8": lambda c, m: _fixed(c, m, "answers_64x8", 64, 1, 8, 0.0),
-        "groups_8x8": lambda c, m: _fixed(c, m, "groups_8x8", 8, 8, 8, 1.0),
-        "sampled_64x48": lambda c, m: _fixed(c, m, "sampled_64x48", 64, 1, 48, 1.0),
-        "mixed_256": _mixed,
-        "curves": _curves,
-        "memory": lambda c, m: _memory(c),
-    }
-    for case in CASES:
-        if case in chosen.only:
-            runs[case](chosen, model)
+    with vllm_peer(chosen.vllm, str(resolve(model.name)), chosen.dtype) as vllm:
+        for case in FIXED:
+            if case in chosen.only:
+                _fixed(chosen, model, vllm, case)
+        if "mixed_256" in chosen.only:
+            _mixed(chosen, model, vllm)
+    if "curves" in chosen.only:
+        _curves(chosen, model)
+    if "memory" in chosen.only:
+        _memory(chosen)
 
 
-def _fixed(
-    chosen: Any, model: HFModel, case: str, prompts: int, n: int, tokens: int, temperature: float
-) -> None:
+def _fixed(chosen: Any, model: HFModel, vllm: VLLMPeer | None, case: str) -> None:
     """`n` answers of exactly `tokens` tokens to each few-shot prompt, in one batch."""
+    prompts, n, tokens, temperature = FIXED[case]
     if chosen.quick:
         prompts, tokens = max(2, prompts // 8), 4
     ids = [model.encode(chat) for chat in chats(few_shot(model, 91), prompts)]
-    shared = min(map(len, ids))
     sampling = Sampling(max_tokens=tokens, temperature=temperature, n=n)
-    say(f"{case}: prompts of {shared} to {max(map(len, ids))} tokens")
+    say(f"{case}: prompts of {min(map(len, ids))} to {max(map(len, ids))} tokens")
 
     def ours() -> list[list[int]]:
         return [row.tokens for row in decode(model.model, ids, sampling, lambda row: False)]
@@ -66,17 +81,19 @@ def _fixed(
         same = sum(a == b for a, b in zip(found, theirs, strict=True))
         print(f"\n{case}: {same} of {len(found)} greedy answers equal generate's, batch against")
         print("  batch (padding rounds; alone they all do, which tests/lm holds)")
-    sides: dict[str, Any] = {"generate": peer, "ours": ours}
+    sides: dict[str, Any] = {"generate": peer, OURS: ours}
     if chosen.device.startswith("cuda"):
         sides["generate, static cache"] = lambda: peer(cache_implementation="static")
-    _race(chosen, case, sides, prompts * n * tokens)
+    if vllm:
+        sides[VLLM] = lambda: vllm(ids, [tokens] * prompts, temperature, n)
+    race(case, sides, chosen.device, chosen.repeats, chosen.peer_repeats, prompts * n * tokens)
 
 
-def _mixed(chosen: Any, model: HFModel) -> None:
+def _mixed(chosen: Any, model: HFModel, vllm: VLLMPeer | None) -> None:
     """Prompts of 10 to 200 tokens, answers of 1 to 200 tokens; every row stops at its own length.
 
-    `generate` has no queue: its batches run until their longest answer is done. Its batch size is
-    the best of three, and it may sort by prompt length, as evaluation harnesses do.
+    `generate` has no queue: its batches run until their longest answer is done. It may sort by
+    prompt length, as evaluation harnesses do, and the best of three batch sizes counts.
     """
     count, longest = (12, 8) if chosen.quick else (256, 200)
     ids = sorted(mixed_prompts(model, count), key=len)
@@ -86,24 +103,24 @@ def _mixed(chosen: Any, model: HFModel) -> None:
     def finished(row: Row) -> bool:
         return len(row.tokens) >= wanted[row.prompt]
 
-    def ours() -> list[int]:
-        return [len(row.tokens) for row in decode(model.model, ids, sampling, finished)]
+    def ours() -> None:
+        found = decode(model.model, ids, sampling, finished)
+        assert [len(row.tokens) for row in found] == wanted
 
-    def peer(size: int) -> list[int]:
+    def peer(size: int) -> None:
         found: list[list[int]] = []
         for start in range(0, count, size):
             part = slice(start, start + size)
             found += generate(model, ids[part], wanted[part], 1.0, 1)
             say(f"mixed_256: generate, batches of {size}: {len(found)} of {count}")
-        return list(map(len, found))
+        assert list(map(len, found)) == wanted
 
     sizes = [4, 8] if chosen.quick else [32, 64, 128]
-    swept = {size: timed(lambda size=size: peer(size), chosen.device)[0] for size in sizes}
-    best = min(swept, key=lambda size: swept[size])
-    print("\nmixed_256: generate by batch size: " + _listed(swept))
-    assert ours() == peer(best) == wanted
-    _race(chosen, "mixed_256", {f"generate, {best} rows": lambda: peer(best), "ours": ours},
-          sum(wanted))  # fmt: skip
+    sides: dict[str, Any] = {OURS: ours}
+    sides |= {f"generate, {size} rows": lambda size=size: peer(size) for size in sizes}
+    if vllm:
+        sides[VLLM] = lambda: vllm(ids, wanted, 1.0, 1)
+    race("mixed_256", sides, chosen.device, chosen.repeats, 1, sum(wanted))
 
 
 def _curves(chosen: Any, model: HFModel) -> None:
@@ -208,11 +225,6 @@ def generate(
         model.model.generation_config = own
     rows = out[:, width:].tolist()
     return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
-
-
-def _race(chosen: Any, case: str, sides: dict[str, Any], tokens: int) -> None:
-    repeats = {name: chosen.peer_repeats for name in sides} | {"ours": chosen.repeats}
-    race(case, sides, chosen.device, repeats, tokens)
 
 
 def _listed(seconds: dict[int, float]) -> str:

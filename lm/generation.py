@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from lm.packed_forward import head, hidden_states, shares_prefixes
-from lm.prefix_cache import SHORTEST, Node, PrefixCache, weights_version
+from lm.packed_weights import packed_weights
+from lm.prefix_cache import SHORTEST, Node, PrefixCache
 from lm.row_cache import Prefill, RowCache
 from lm.sampler import choose, uniforms
 from lm.slow_path import generate_rows
 from lm.token_tree import TokenTree, token_tree
 from lm.tree_attention import blocks
 from lm.types import ModelError, Row, Sampling
+from lm.weights_version import weights_version
 
 TOKENS_IN_FLIGHT = 32_768  # bounds the rows' memory: about 1.5 GB at 135M parameters in fp32
 TOKENS_KEPT = 8_192  # of shared runs, between calls and beside the rows
@@ -54,8 +56,9 @@ def decode(
         return generate_rows(model, prompts, rows, sampling, finished)
     cache = cache or PrefixCache()
     cache.sync(weights_version(model))
-    for asked in _classes(_asked(prompts, rows, sampling, cache)):
-        _Decoding(model, sampling, finished, cache, asked).run()
+    with packed_weights(model):
+        for asked in _classes(_asked(prompts, rows, sampling, cache)):
+            _Decoding(model, sampling, finished, cache, asked).run()
     cache.trim(TOKENS_KEPT, set())
     return rows
 

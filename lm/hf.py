@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from lm.generation import decode
 from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.packed_weights import packed_weights
 from lm.prefix_cache import PrefixCache
 from lm.rendering import ChatEncoder
 from lm.scoring import completion_logprobs
@@ -184,7 +185,7 @@ class HFModel:
         result: list[list[float]] = []
         for start in range(0, len(prompts), ROWS_PER_FORWARD):
             part = slice(start, start + ROWS_PER_FORWARD)
-            with torch.no_grad():
+            with torch.no_grad(), packed_weights(self.model):
                 table, _ = completion_logprobs(self.model, prompts[part], completions[part])
             rows = zip(table.tolist(), completions[part], strict=True)
             result += [row[: len(ids)] for row, ids in rows]

@@ -126,20 +126,3 @@ def _cut(layers: list[Tensor], length: int) -> tuple[list[Tensor], list[Tensor]]
         [t[:, :length].clone() for t in layers],
         [t[:, length:].clone() for t in layers],
     )
-
-
-def weights_version(model: Any) -> tuple[Any, ...]:
-    """Changes with every in-place change of a parameter and every switch of an adapter.
-
-    Reads the counters autograd keeps; a change through `parameter.data` escapes them.
-    """
-    switches = [
-        (layer.disable_adapters, tuple(layer.active_adapters), layer.merged)
-        for layer in model.modules()
-        if hasattr(layer, "disable_adapters") and hasattr(layer, "merged")
-    ]
-    tensors = [*model.parameters(), *model.buffers()]
-    return (
-        tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors),
-        tuple(switches),
-    )

@@ -50,7 +50,8 @@ class RowCache:
         self._width = int(self._place.max()) + 1
         columns = torch.arange(self._width, device=self.device)
         hidden = columns > self._place[:, None]
-        self._bias = torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, -torch.inf)
+        bias = torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, -torch.inf)
+        self._bias = bias[:, None, None]
         self.lengths[: self.live] += 1
         return self
 
@@ -63,9 +64,10 @@ class RowCache:
         values = self.values[layer][: self.live, :, : self._width]
         grouped_KGRD = query_HRD.unflatten(0, (key_KRD.shape[0], -1))
         scores = (grouped_KGRD.permute(2, 0, 1, 3) @ keys.mT).float().mul_(scaling)
-        scores += self._bias[:, None, None]
-        lse_RKG = scores.logsumexp(-1)
-        out_RKGD = (scores - lse_RKG[..., None]).exp_().to(values.dtype) @ values
+        top = scores.add_(self._bias).amax(-1, keepdim=True)
+        total = scores.sub_(top).exp_().sum(-1, keepdim=True)
+        out_RKGD = (scores.to(values.dtype) @ values).div_(total)
+        lse_RKG = total.log_().add_(top).squeeze(-1)
         out, lse = out_RKGD.permute(1, 2, 0, 3).contiguous(), lse_RKG.permute(1, 2, 0).contiguous()
         for node, rows in self.nodes:
             found, weight = partial(

@@ -53,9 +53,10 @@ def choose(
         lse_B = logits_BV.logsumexp(dim=1)
     else:
         assert uniform_B is not None
-        weights_BV, lse_B = _weights(scores_BV / sampling.temperature)
+        plain = scores_BV is logits_BV and sampling.temperature == 1.0
+        weights_BV, lse_B = _weights(logits_BV if plain else scores_BV / sampling.temperature)
         tokens = _draw(weights_BV, sampling, uniform_B)
-        if scores_BV is not logits_BV or sampling.temperature != 1.0:
+        if not plain:
             lse_B = logits_BV.logsumexp(dim=1)
     return tokens, logits_BV.gather(1, tokens[:, None]).squeeze(1) - lse_B
 

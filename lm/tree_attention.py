@@ -63,7 +63,10 @@ def blocks(tree: TokenTree, device: Any = "cpu") -> list[Block]:
                 continue
         cuts.append((start, stop, start, stop, True))
         start = stop
-    return [Block(*cut, _mask(tree, *cut).to(device) if masked else None) for *cut, masked in cuts]
+    return [
+        Block(a, b, c, d, _mask(tree, a, b, c, d).to(device) if masked else None)
+        for a, b, c, d, masked in cuts
+    ]
 
 
 def _node_stop(tree: TokenTree, start: int) -> int:
@@ -94,7 +97,7 @@ class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Any, scaling: float):
         grouped = _grouped(query, key.shape[0])
-        out = torch.empty_like(grouped)
+        out = torch.zeros_like(grouped)
         lse = torch.full(grouped.shape[:-1], -torch.inf, device=query.device)
         for part in parts:
             rows, columns = slice(part.first, part.last), slice(part.start, part.stop)
@@ -168,12 +171,13 @@ def _backward(
 
 
 def merge_into(out: Tensor, lse: Tensor, found: Tensor, weight: Tensor) -> None:
-    """Merge the partial result (`found`, `weight`) into (`out`, `lse`), in place."""
+    """Merge the partial result (`found`, `weight`) into (`out`, `lse`), in place.
+
+    Where nothing has been merged yet `out` is 0 and `lse` -inf.
+    """
     total = torch.logaddexp(lse, weight)
-    share = (weight - total).exp_()[..., None].to(out.dtype)
-    # `out` is not yet written where nothing has been merged
-    kept = torch.where(torch.isneginf(lse)[..., None], torch.zeros_like(out), out)
-    out.copy_(kept * (lse - total).exp_()[..., None].to(out.dtype) + found * share)
+    out.mul_((lse - total).exp_()[..., None].to(out.dtype))
+    out.addcmul_(found, (weight - total).exp_()[..., None].to(out.dtype))
     lse.copy_(total)
 
 

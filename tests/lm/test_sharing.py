@@ -14,9 +14,10 @@ import lm.generation
 from lm import Sampling
 from lm.generation import decode
 from lm.hf import load_model
-from lm.prefix_cache import PrefixCache, weights_version
+from lm.prefix_cache import PrefixCache
 from lm.tiny import write_tiny_model
 from lm.token_tree import token_tree
+from lm.weights_version import weights_version
 
 
 @pytest.fixture(scope="module")

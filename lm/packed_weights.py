@@ -1,0 +1,77 @@
+"""On a CPU, a few rows at a time multiply faster from weights laid out for it beforehand.
+
+A decoding step reads every weight for a handful of rows, and a plain product lays the weights out
+anew each time. oneDNN keeps a packed copy: on two cores, with the matrices of a 135M model in fp32,
+1.7 times as fast at 16 rows, 1.5 times at 64, 1.1 times at 512. The copy costs the weights' memory
+once more, so it is made for small models only.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lm.weights_version import tensor_version
+
+BYTES_AT_MOST = 2 << 30
+SMALLEST = 1 << 14  # entries; below that there is nothing to gain
+ROWS = 64  # the layout is chosen for so many; others are right as well
+
+_packs: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Tensor]] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def packed_weights(model: nn.Module) -> Iterator[None]:
+    """While it lasts, linear layers of `model` multiply from packed copies. For no-grad forwards.
+
+    Copies are kept for the next time and made anew where a weight has changed.
+    """
+    layers = _layers(model)
+    if sum(layer.weight.nbytes for layer in layers) > BYTES_AT_MOST:
+        layers = []
+    for layer in layers:
+        packed, bias = _packed(layer), layer.bias
+        layer.__dict__["forward"] = lambda x, packed=packed, bias=bias: _linear(packed, bias, x)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def _layers(model: nn.Module) -> list[nn.Linear]:
+    if not torch.backends.mkldnn.is_available() or torch.is_autocast_enabled("cpu"):
+        return []
+    return [
+        layer
+        for layer in model.modules()
+        if type(layer) is nn.Linear
+        and "forward" not in layer.__dict__  # another library's hook
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype in (torch.float32, torch.bfloat16)
+        and layer.weight.numel() >= SMALLEST
+        and not layer.weight.is_inference()
+    ]
+
+
+def _packed(layer: nn.Linear) -> Tensor:
+    weight = layer.weight
+    version = tensor_version(weight)
+    known = _packs.get(layer)
+    if known is None or known[0] != version:
+        known = version, _pack(weight.detach())
+        _packs[layer] = known
+    return known[1]
+
+
+def _pack(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+
+
+def _linear(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

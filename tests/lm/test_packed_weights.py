@@ -1,0 +1,95 @@
+"""Multiplying from packed copies gives the same products, of the weights as they are now."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import lm.packed_weights
+from lm.packed_weights import packed_weights
+from lm.weights_version import tensor_version
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(200, 150), nn.Linear(150, 180, bias=False), nn.Linear(180, 7))
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """How often a layer multiplied from a packed copy."""
+    seen: list[torch.Size] = []
+    multiply = lm.packed_weights._linear
+    monkeypatch.setattr(
+        lm.packed_weights,
+        "_linear",
+        lambda weight, bias, x: seen.append(x.shape) or multiply(weight, bias, x),
+    )
+    return seen
+
+
+@torch.no_grad()
+def both(model, inputs):
+    """What the model gives with packed copies, and without."""
+    with packed_weights(model):
+        found = model(inputs)
+    return found, model(inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(200,), (1, 200), (5, 200), (1, 300, 200)])
+def test_products_are_the_same(model, packed, dtype, shape):
+    model.to(dtype)
+    found, plain = both(model, torch.randn(shape, dtype=dtype))
+    torch.testing.assert_close(found, plain, atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0)
+    assert len(packed) == 2  # the last layer is too small to gain
+
+
+@pytest.mark.parametrize("change", ["in place", "data", "optimizer", "new tensor", "load"])
+def test_changed_weights_are_packed_anew(model, change):
+    inputs = torch.randn(3, 200)
+    before, _ = both(model, inputs)
+    weight = model[1].weight
+    if change == "in place":
+        with torch.no_grad():
+            weight.mul_(2.0)
+    elif change == "data":  # as peft merges an adapter
+        weight.data += torch.randn(180, 2) @ torch.randn(2, 150)
+    elif change == "optimizer":
+        model(inputs).sum().backward()
+        torch.optim.AdamW(model.parameters(), lr=0.1).step()
+    elif change == "new tensor":
+        model[1].weight = nn.Parameter(weight.detach() * 2.0)
+    else:
+        model.load_state_dict({name: 2.0 * tensor for name, tensor in model.state_dict().items()})
+    found, plain = both(model, inputs)
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-5)
+    assert (found - before).abs().max() > 0.01
+
+
+def test_copies_are_kept_while_weights_stand(model, monkeypatch):
+    made = []
+    pack = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(lm.packed_weights, "_pack", lambda w: made.append(w.shape) or pack(w, 64))
+    for _ in range(3):
+        both(model, torch.randn(2, 200))
+    assert len(made) == 2
+    assert tensor_version(model[0].weight) == tensor_version(model[0].weight)
+
+
+def test_layers_are_themselves_again_whatever_happens(model):
+    with pytest.raises(RuntimeError), packed_weights(model):
+        model(torch.randn(2, 3))
+    with packed_weights(model), packed_weights(model):
+        pass
+    assert not any("forward" in layer.__dict__ for layer in model)
+    model(torch.randn(2, 200)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_large_models_are_left_alone(model, packed, monkeypatch):
+    monkeypatch.setattr(lm.packed_weights, "BYTES_AT_MOST", 1000)
+    found, plain = both(model, torch.randn(2, 200))
+    assert torch.equal(found, plain) and not packed
