@@ -20,8 +20,9 @@ from torch import Tensor
 
 from lm.packed_forward import head, hidden_states, shares_prefixes
 from lm.packed_weights import packed_weights
+from lm.prefill import Prefill, new_tokens, padded, readers
 from lm.prefix_cache import SHORTEST, Node, PrefixCache
-from lm.row_cache import Prefill, RowCache
+from lm.row_cache import RowCache
 from lm.sampler import choose, uniforms
 from lm.slow_path import generate_rows
 from lm.token_tree import TokenTree, token_tree
@@ -29,7 +30,7 @@ from lm.tree_attention import blocks
 from lm.types import ModelError, Row, Sampling
 from lm.weights_version import weights_version
 
-TOKENS_IN_FLIGHT = 32_768  # bounds the rows' memory: about 1.5 GB at 135M parameters in fp32
+TOKENS_IN_FLIGHT = 49_152  # bounds the rows' memory: about 2.3 GB at 135M parameters in fp32
 TOKENS_KEPT = 8_192  # of shared runs, between calls and beside the rows
 TOKENS_AT_ONCE = 4_096  # of prompts in one forward
 ROWS_IN_FLIGHT = 128
@@ -118,8 +119,8 @@ def _cuts(tree: TokenTree, counts: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _classes(asked: list[_Asked]) -> list[list[_Asked]]:
-    """Prompts that decode together: all, or, if that would waste memory, those of like length."""
-    rows = min(ROWS_IN_FLIGHT, sum(len(each.rows) for each in asked))
+    """Prompts that decode together: all, or, if too few rows then fit, those of like length."""
+    rows = min(ROWS_IN_FLIGHT // 2, sum(len(each.rows) for each in asked))
     if rows * max(each.room for each in asked) <= TOKENS_IN_FLIGHT:
         return [asked]
     classes: dict[int, list[_Asked]] = {}
@@ -161,7 +162,8 @@ class _Decoding:
     def run(self) -> None:
         while self.waiting or self.live:
             free = self.lines.rows - len(self.live)
-            due = self.waiting and (not self.live or free >= max(1, self.lines.rows // 4))
+            wanted = min(self.lines.rows // 4, sum(len(each.rows) for each in self.waiting))
+            due = self.waiting and (not self.live or free >= max(1, wanted))
             if not (due and self._admit(free)):
                 self._step()
 
@@ -179,23 +181,25 @@ class _Decoding:
         first = len(self.live)
         chains = [self.cache.plan(each.ids, each.cuts) for each in chosen]
         known = [max((n.stop for n in chain if n.keys), default=0) for chain in chains]
-        tree, positions = _new_tokens(chosen, chains, known)
+        tree, positions = new_tokens([each.ids for each in chosen], chains, known)
         own = [
             path[chain[-1].stop - start if chain else 0 :]
             for path, chain, start in zip(tree.paths, chains, known, strict=True)
         ]
-        for each, chain in zip(chosen, chains, strict=True):
-            self.live += [_Live(row, chain, len(each.ids) - 1) for row in each.rows]
-        prompt_of_line = np.repeat(np.arange(len(chosen)), [len(each.rows) for each in chosen])
+        longest_first = sorted(range(len(chosen)), key=lambda i: -len(own[i]))  # see RowCache
+        for i in longest_first:
+            ids = chosen[i].ids
+            self.live += [_Live(row, chains[i], len(ids) - 1) for row in chosen[i].rows]
+        prompt_of_line = np.repeat(longest_first, [len(chosen[i].rows) for i in longest_first])
         lines = slice(first, len(self.live))
         self.lines.lengths[lines] = self._tensor(np.array(list(map(len, own)))[prompt_of_line])
         attention = Prefill(
             parts=blocks(tree, self.model.device),
-            known=_readers(tree, chains),
+            known=readers(tree, chains),
             nodes=self._to_fill(tree, chains, known),
             cache=self.lines,
             lines=lines,
-            tails=self._tensor(_padded(own)),
+            tails=self._tensor(padded(own)),
             prompt_of_line=self._tensor(prompt_of_line),
         )
         hidden = hidden_states(
@@ -292,15 +296,23 @@ class _Decoding:
         if len(stay) == len(self.live):
             return
         holes = sorted(set(range(len(stay))) - set(stay))
-        movers = stay[len(stay) - len(holes) :]
-        self.lines.move(movers, holes)
-        self.uniform[holes] = self.uniform[movers]
-        if self.seen is not None:
-            self.seen[holes] = self.seen[movers]
-        for source, target in zip(movers, holes, strict=True):
-            self.live[target] = self.live[source]
+        self._move(stay[len(stay) - len(holes) :], holes)
         del self.live[len(stay) :]
+        self.lines.live = len(stay)
+        if order := self.lines.better_order():
+            self._move(order, range(len(order)))
         self._reshare()
+
+    def _move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Put rows on other lines, all at once."""
+        self.lines.move(sources, targets)
+        targets = list(targets)
+        self.uniform[targets] = self.uniform[sources]
+        if self.seen is not None:
+            self.seen[targets] = self.seen[sources]
+        moved = [self.live[source] for source in sources]
+        for target, each in zip(targets, moved, strict=True):
+            self.live[target] = each
 
     def _reshare(self) -> None:
         self.lines.live = len(self.live)
@@ -311,40 +323,3 @@ class _Decoding:
 
     def _tensor(self, values: Sequence[int] | np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.long, device=self.model.device)
-
-
-def _new_tokens(
-    chosen: Sequence[_Asked], chains: Sequence[Sequence[Node]], known: Sequence[int]
-) -> tuple[TokenTree, np.ndarray]:
-    """What is left of the prompts behind the runs already known, and the tokens' positions.
-
-    Only prompts behind the same run may share a token, so a mark of the run stands in front while
-    the tree is built; marks ascend with the prompts, which keeps what shares a run together.
-    """
-    marks: dict[Node | None, int] = {}
-    rows = []
-    for each, chain, start in zip(chosen, chains, known, strict=True):
-        behind = next((n for n in reversed(chain) if n.keys), None)
-        mark = marks.setdefault(behind, len(marks) - len(chosen))
-        rows.append([mark, *each.ids[start:]])
-    tree = token_tree(rows).without([1] * len(rows))
-    positions = np.zeros(len(tree), dtype=np.int64)
-    for path, start in zip(tree.paths, known, strict=True):
-        positions[path] = np.arange(start, start + len(path))
-    return tree, positions
-
-
-def _readers(tree: TokenTree, chains: Sequence[Sequence[Node]]) -> list[tuple[Node, slice]]:
-    """For each run already known the new tokens that read it, which stand side by side."""
-    spans: dict[Node, tuple[int, int]] = {}
-    for path, chain in zip(tree.paths, chains, strict=True):
-        for node in chain:
-            if node.keys:
-                first, last = spans.get(node, (len(tree), 0))
-                spans[node] = min(first, int(path[0])), max(last, int(tree.end[path[0]]))
-    return [(node, slice(*span)) for node, span in spans.items()]
-
-
-def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(map(len, rows))
-    return np.stack([np.pad(row, (0, width - len(row))) for row in rows])

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from lm.prefix_cache import Node
-from lm.tree_attention import Block, attend, merge_into, partial
+from lm.tree_attention import attend_rows, merge_into, partial
+
+NEIGHBOURS = 16  # rows that are read to the same width in any case
+DISORDER = 1.2  # times as much reading as need be is worth a copy of all rows
+WASTE = 512  # columns read in vain, over the rows of a part, that cost less than a part more
 
 
 @dataclass
@@ -18,7 +22,8 @@ class RowCache:
     """Keys and values that belong to one row each, in memory allocated once.
 
     Row r owns line r of every layer's (rows, K, room, D) tensors, of which the first `lengths[r]`
-    columns are written; live rows own the first lines. `nodes` says who also reads what.
+    columns are written; live rows own the first lines. `nodes` says who also reads what. Lines next
+    to each other should be of like length: they are read to the length of the longest.
     """
 
     rows: int
@@ -47,11 +52,7 @@ class RowCache:
         """Ready for one more token of every live row: an `lm.packed_forward.Attention`."""
         self._lines = torch.arange(self.live, device=self.device)
         self._place = self.lengths[: self.live].clone()
-        self._width = int(self._place.max()) + 1
-        columns = torch.arange(self._width, device=self.device)
-        hidden = columns > self._place[:, None]
-        bias = torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, -torch.inf)
-        self._bias = bias[:, None, None]
+        self._parts = _parts(self._place, self.keys[0].dtype)
         self.lengths[: self.live] += 1
         return self
 
@@ -60,15 +61,16 @@ class RowCache:
     ) -> Tensor:
         for store, new in ((self.keys, key_KRD), (self.values, value_KRD)):
             store[layer][self._lines, :, self._place] = new.transpose(0, 1)
-        keys = self.keys[layer][: self.live, :, : self._width]
-        values = self.values[layer][: self.live, :, : self._width]
         grouped_KGRD = query_HRD.unflatten(0, (key_KRD.shape[0], -1))
-        scores = (grouped_KGRD.permute(2, 0, 1, 3) @ keys.mT).float().mul_(scaling)
-        top = scores.add_(self._bias).amax(-1, keepdim=True)
-        total = scores.sub_(top).exp_().sum(-1, keepdim=True)
-        out_RKGD = (scores.to(values.dtype) @ values).div_(total)
-        lse_RKG = total.log_().add_(top).squeeze(-1)
-        out, lse = out_RKGD.permute(1, 2, 0, 3).contiguous(), lse_RKG.permute(1, 2, 0).contiguous()
+        query_RKGD = grouped_KGRD.permute(2, 0, 1, 3)
+        out = torch.empty_like(grouped_KGRD, memory_format=torch.contiguous_format)
+        lse = torch.empty(out.shape[:-1], device=self.device)
+        for part in self._parts:
+            lines, width = part.lines, part.bias.shape[1]
+            keys, values = (t[layer][lines, :, :width] for t in (self.keys, self.values))
+            found, weight = attend_rows(query_RKGD[lines], keys, values, scaling, part.bias)
+            out[:, :, lines] = found.permute(1, 2, 0, 3)
+            lse[:, :, lines] = weight.permute(1, 2, 0)
         for node, rows in self.nodes:
             found, weight = partial(
                 grouped_KGRD[:, :, rows], node.keys[layer], node.values[layer], scaling, None
@@ -76,9 +78,9 @@ class RowCache:
             if isinstance(rows, slice):
                 merge_into(out, lse, found, weight)
             else:
-                part, part_lse = out[:, :, rows], lse[:, :, rows]
-                merge_into(part, part_lse, found, weight)
-                out[:, :, rows], lse[:, :, rows] = part, part_lse
+                part_out, part_lse = out[:, :, rows], lse[:, :, rows]
+                merge_into(part_out, part_lse, found, weight)
+                out[:, :, rows], lse[:, :, rows] = part_out, part_lse
         return out.flatten(0, 1)
 
     def write(self, layer: int, lines: slice, keys_RKTD: Tensor, values_RKTD: Tensor) -> None:
@@ -91,6 +93,15 @@ class RowCache:
                 _, heads, _, size = new.shape
                 store.append(new.new_zeros(self.rows, heads, self.room, size))
             store[layer][lines, :, : new.shape[2]] = new
+
+    def better_order(self) -> list[int] | None:
+        """The live lines from the longest to the shortest, when standing so saves much reading."""
+        if torch.device(self.device).type != "cpu":  # see _parts
+            return None
+        lengths = self.lengths[: self.live].tolist()
+        order = sorted(range(len(lengths)), key=lambda line: -lengths[line])
+        read, least = (_columns(_cuts(each)) for each in (lengths, [lengths[i] for i in order]))
+        return order if read > DISORDER * least else None
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Put rows in the place of others."""
@@ -106,37 +117,43 @@ class RowCache:
         return torch.tensor(list(rows), device=self.device)
 
 
-@dataclass
-class Prefill:
-    """Attention over the new tokens of prompts, which fills `nodes` and lines of `cache`.
+@dataclass(frozen=True)
+class _Part:
+    """Lines that are read to one width; `bias` (R, width) is -inf where nothing is written yet."""
 
-    `known` are runs computed before, with the packed tokens that read them. `tails` (P, T) are the
-    indices of the packed tokens that belong to each prompt alone, and `prompt_of_line` says whose
-    each of the lines `lines` is.
-    """
-
-    parts: Sequence[Block]
-    known: Sequence[tuple[Node, slice]]
-    nodes: Sequence[tuple[Node, Tensor]]
-    cache: RowCache
     lines: slice
-    tails: Tensor
-    prompt_of_line: Tensor
+    bias: Tensor
 
-    def __call__(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scaling: float
-    ) -> Tensor:
-        out_HND, lse_HN = attend(query_HND, key_KND, value_KND, self.parts, scaling)
-        groups = (key_KND.shape[0], -1)
-        query, out, lse = (t.unflatten(0, groups) for t in (query_HND, out_HND, lse_HN))
-        for node, readers in self.known:
-            found, weight = partial(
-                query[:, :, readers], node.keys[layer], node.values[layer], scaling, None
-            )
-            merge_into(out[:, :, readers], lse[:, :, readers], found, weight)
-        for node, index in self.nodes:
-            node.keys.append(key_KND[:, index])
-            node.values.append(value_KND[:, index])
-        own = [t[:, self.tails].transpose(0, 1)[self.prompt_of_line] for t in (key_KND, value_KND)]
-        self.cache.write(layer, self.lines, *own)
-        return out_HND
+
+def _parts(place_R: Tensor, dtype: torch.dtype) -> list[_Part]:
+    """Neighbouring lines in parts of like length; `place_R` are the lines' newest columns."""
+    if place_R.device.type != "cpu":  # there a kernel more costs more than reading in vain
+        return [_part(place_R, dtype, 0, len(place_R), int(place_R.max()) + 1)]
+    cuts = _cuts([place + 1 for place in place_R.tolist()])
+    return [_part(place_R, dtype, *cut) for cut in cuts]
+
+
+def _cuts(widths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The parts of lines so wide: first line, behind the last, width of the widest."""
+    cuts: list[tuple[int, int, int]] = []
+    for first in range(0, len(widths), NEIGHBOURS):
+        last = min(first + NEIGHBOURS, len(widths))
+        width = max(widths[first:last])
+        if cuts:
+            start, _, before = cuts[-1]
+            wider = max(width, before)
+            if (wider - before) * (first - start) + (wider - width) * (last - first) <= WASTE:
+                cuts[-1] = (start, last, wider)
+                continue
+        cuts.append((first, last, width))
+    return cuts
+
+
+def _columns(cuts: Sequence[tuple[int, int, int]]) -> int:
+    return sum((last - first) * width for first, last, width in cuts)
+
+
+def _part(place_R: Tensor, dtype: torch.dtype, first: int, last: int, width: int) -> _Part:
+    hidden = torch.arange(width, device=place_R.device) > place_R[first:last, None]
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=place_R.device)
+    return _Part(slice(first, last), bias.masked_fill_(hidden, -torch.inf))

@@ -99,12 +99,17 @@ class _TreeAttention(torch.autograd.Function):
         grouped = _grouped(query, key.shape[0])
         out = torch.zeros_like(grouped)
         lse = torch.full(grouped.shape[:-1], -torch.inf, device=query.device)
+        written = 0  # parts stand in the order of the tree: what is ahead of this has been seen
         for part in parts:
             rows, columns = slice(part.first, part.last), slice(part.start, part.stop)
             found, weight = partial(
                 grouped[:, :, rows], key[:, columns], value[:, columns], scaling, part.mask
             )
-            merge_into(out[:, :, rows], lse[:, :, rows], found, weight)
+            if part.first >= written:
+                out[:, :, rows], lse[:, :, rows] = found, weight
+            else:
+                merge_into(out[:, :, rows], lse[:, :, rows], found, weight)
+            written = max(written, part.last)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.parts, ctx.scaling = parts, scaling
         flat = lse.flatten(0, 1)
@@ -132,16 +137,40 @@ def partial(
     query_KGQD: Tensor, key_KSD: Tensor, value_KSD: Tensor, scaling: float, mask_QS: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Attention of grouped queries to some keys alone: outputs (K, G, Q, D) and log-sum-exp."""
+    if mask_QS is not None and _on_cpu(query_KGQD):  # one bias serves all groups
+        shape = (-1, query_KGQD.shape[1], -1, -1)
+        key, value = (t[:, None].expand(shape) for t in (key_KSD, value_KSD))
+        bias = _bias(mask_QS, query_KGQD.dtype)[None, None]
+        return _cpu_flash(query_KGQD, key, value, attn_mask=bias, scale=scaling)
     query = _folded(query_KGQD)
     if _on_cpu(query):
-        bias = _bias(mask_QS, query)
         one_row = (t[None] for t in (query, key_KSD, value_KSD))
-        out, lse = _cpu_flash(*one_row, attn_mask=bias, scale=scaling)
+        out, lse = _cpu_flash(*one_row, scale=scaling)
     else:
         scores = _scores(query, key_KSD, scaling, mask_QS)
         lse = scores.logsumexp(-1, keepdim=True)
         out = (scores - lse).exp_().to(value_KSD.dtype) @ value_KSD
     return out.reshape(query_KGQD.shape), lse.reshape(query_KGQD.shape[:-1])
+
+
+def attend_rows(
+    query_RKGD: Tensor,
+    key_RKTD: Tensor,
+    value_RKTD: Tensor,
+    scaling: float,
+    bias_RT: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Attention of one token a row to the row's own keys: (R, K, G, D) and log-sum-exp (R, K, G).
+
+    `bias_RT` is added to the scores: -inf where a row has no key.
+    """
+    bias = bias_RT[:, None, None]
+    if _on_cpu(query_RKGD):
+        every = bias.expand(-1, -1, query_RKGD.shape[2], -1)
+        return _cpu_flash(query_RKGD, key_RKTD, value_RKTD, attn_mask=every, scale=scaling)
+    scores = (query_RKGD @ key_RKTD.mT).float().mul_(scaling).add_(bias)
+    lse = scores.logsumexp(-1)
+    return (scores - lse[..., None]).exp_().to(value_RKTD.dtype) @ value_RKTD, lse
 
 
 def _backward(
@@ -161,7 +190,10 @@ def _backward(
     """
     if _on_cpu(query):
         one_row = (t[None] for t in (grad, query, key, value, out, lse))
-        bias = _bias(mask_QS, query)
+        bias = None
+        if mask_QS is not None:
+            repeats = query.shape[1] // len(mask_QS)
+            bias = _bias(mask_QS, query.dtype).repeat(repeats, 1)[None, None]
         found = _cpu_flash_backward(*one_row, 0.0, False, attn_mask=bias, scale=scaling)
         return tuple(t[0] for t in found)  # type: ignore[return-value]
     p = (_scores(query, key, scaling, mask_QS) - lse[..., None]).exp_()
@@ -193,12 +225,9 @@ def _on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _bias(mask_QS: Tensor | None, query_KRD: Tensor) -> Tensor | None:
-    """The mask as the CPU kernel wants it: added to the scores, a row for each grouped query."""
-    if mask_QS is None:
-        return None
-    bias = torch.zeros(mask_QS.shape, dtype=query_KRD.dtype).masked_fill_(~mask_QS, -torch.inf)
-    return bias.repeat(query_KRD.shape[1] // len(mask_QS), 1)[None, None]
+def _bias(mask_QS: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as the CPU kernel wants it: added to the scores."""
+    return torch.zeros(mask_QS.shape, dtype=dtype).masked_fill_(~mask_QS, -torch.inf)
 
 
 def _grouped(heads_HND: Tensor, groups: int) -> Tensor:
