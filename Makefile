@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test fast check clean
+.PHONY: demo test fast check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/tasklift run examples/inflection/spec.yaml
@@ -19,6 +19,14 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# ours against transformers, TRL and lm-eval; about an hour. BENCH="--device cuda --dtype bfloat16",
+# BENCH="--vllm /path/to/python" (an interpreter that has vLLM), BENCH=--quick
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks.rollout $(BENCH)
+	$(BIN)/python -m benchmarks.grpo_step $(BENCH)
+	$(BIN)/python -m benchmarks.evaluator $(BENCH)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -102,12 +102,21 @@ def peak_mb(device: str) -> float:
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
-def options(description: str, cases: Sequence[str], argv: Sequence[str] | None) -> Any:
+def options(
+    description: str,
+    cases: Sequence[str],
+    argv: Sequence[str] | None,
+    hidden: Sequence[str] = (),
+) -> Any:
+    """What the command line says. Cases in `hidden` are run when named, and not otherwise."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--only", nargs="*", choices=cases, default=list(cases))
+    parser.add_argument(
+        "--only", nargs="+", choices=[*cases, *hidden], default=list(cases), metavar="CASE",
+        help=", ".join(cases),
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3, help="of our side")
     parser.add_argument("--peer-repeats", type=int, default=2)
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")

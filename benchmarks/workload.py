@@ -12,6 +12,7 @@ from lm.tiny import write_tiny_model
 from tasks.inflection import Inflection
 from tasks.types import Demo, Example, Prompt
 
+ROOT = Path(__file__).resolve().parent.parent
 TASK = Inflection()
 
 
@@ -47,12 +48,8 @@ def chats(prompt: Prompt, count: int) -> list[Any]:
 def mixed_prompts(model: HFModel, count: int, longest: int = 200) -> list[list[int]]:
     """Token ids of prompts of 10 to `longest` tokens, cut from this repository's own prose."""
     draw = random.Random(0)
-    text = "".join(path.read_text() for path in sorted(_root().glob("*/*.py")))
+    text = "".join(path.read_text() for path in sorted(ROOT.glob("*/*.py")))
     ids = model.tokenizer(text[:200_000]).input_ids
     lengths = [draw.randint(10, longest) for _ in range(count)]
     starts = [draw.randrange(len(ids) - length) for length in lengths]
     return [ids[start : start + n] for start, n in zip(starts, lengths, strict=True)]
-
-
-def _root() -> Path:
-    return Path(__file__).resolve().parent.parent

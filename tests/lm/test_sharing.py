@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 import lm.generation
+import lm.row_cache
 from lm import Sampling
 from lm.generation import decode
 from lm.hf import load_model
@@ -82,7 +83,7 @@ prompt_trees = st.builds(
 )
 
 
-@pytest.mark.parametrize("bounds", ["as shipped", "tight"])
+@pytest.mark.parametrize("bounds", ["as shipped", "tight", "in order"])
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -101,6 +102,10 @@ def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, tempera
             patch.setattr(lm.generation, "TOKENS_IN_FLIGHT", 60)
             patch.setattr(lm.generation, "TOKENS_KEPT", 20)
             patch.setattr(lm.generation, "TOKENS_AT_ONCE", 30)
+        if bounds == "in order":  # every line is read to its own length and kept in its place
+            patch.setattr(lm.row_cache, "NEIGHBOURS", 1)
+            patch.setattr(lm.row_cache, "WASTE", 0)
+            patch.setattr(lm.row_cache, "DISORDER", 1.0)
         cache = PrefixCache()
         for prompts in calls:
             rows = decode(model, prompts, sampling, lambda row: row.tokens[-1] % leave == 0, cache)
@@ -176,6 +181,36 @@ def test_a_switched_adapter_is_noticed(model):
     again = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
     assert [row.logprobs for row in again] == [row.logprobs for row in first]
     assert [row.logprobs for row in again] != [row.logprobs for row in rows]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_rows_that_change_places_answer_as_they_do_alone(model, monkeypatch, penalty):
+    monkeypatch.setattr(lm.row_cache, "NEIGHBOURS", 2)
+    monkeypatch.setattr(lm.row_cache, "WASTE", 4)
+    monkeypatch.setattr(lm.generation, "ROWS_IN_FLIGHT", 12)
+    moves = []
+    better = lm.row_cache.RowCache.better_order
+    monkeypatch.setattr(
+        lm.row_cache.RowCache, "better_order", lambda self: moves.append(better(self)) or moves[-1]
+    )
+    prompts = [ids(5 + 37 * i % 90, i) for i in range(30)]
+    sampling = Sampling(max_tokens=24, temperature=1.0, n=2, seed=3, repetition_penalty=penalty)
+
+    def finished(row):
+        return len(row.tokens) >= 1 + 7 * row.index % 24
+
+    rows = decode(model, prompts, sampling, finished)
+    assert sum(order is not None for order in moves) > 3
+    assert_exact(model, prompts, rows, False)
+    monkeypatch.setattr(lm.generation, "ROWS_IN_FLIGHT", 1)
+    alone = decode(model, prompts, sampling, finished)
+    assert [row.tokens for row in rows] == [row.tokens for row in alone]
+
+
+def test_waiting_rows_fill_the_lines_as_soon_as_all_fit(model, monkeypatch, computed):
+    monkeypatch.setattr(lm.generation, "TOKENS_AT_ONCE", 100)
+    decode(model, [ids(40, i) for i in range(5)], Sampling(max_tokens=4), never)
+    assert computed == [80, 80, 40, 5, 5, 5]
 
 
 def test_memory_stays_within_its_bounds(model, monkeypatch):
