@@ -53,6 +53,8 @@ def decode(
     call saves the runs both calls share; it notices when the weights have changed.
     """
     rows = [Row(i, i // sampling.n) for i in range(len(prompts) * sampling.n)]
+    if not rows:
+        return rows
     if not shares_prefixes(model):
         return generate_rows(model, prompts, rows, sampling, finished)
     cache = cache or PrefixCache()
@@ -179,8 +181,11 @@ class _Decoding:
         if not chosen:
             return False
         first = len(self.live)
-        chains = [self.cache.plan(each.ids, each.cuts) for each in chosen]
+        chains = self._plan(chosen)
         known = [max((n.stop for n in chain if n.keys), default=0) for chain in chains]
+        assert all(
+            n.keys for c, stop in zip(chains, known, strict=True) for n in c if n.start < stop
+        )
         tree, positions = new_tokens([each.ids for each in chosen], chains, known)
         own = [
             path[chain[-1].stop - start if chain else 0 :]
@@ -205,6 +210,7 @@ class _Decoding:
         hidden = hidden_states(
             self.model, self._tensor(tree.tokens), self._tensor(positions), attention
         )
+        attention.keep()
         ends = self._tensor(np.array([path[-1] for path in tree.paths])[prompt_of_line])
         rows = [each.row for each in self.live[first:]]
         self.uniform[lines] = uniforms(
@@ -218,6 +224,15 @@ class _Decoding:
         self.cache.trim(TOKENS_KEPT, self._in_use())
         return True
 
+    def _plan(self, chosen: Sequence[_Asked]) -> list[list[Node]]:
+        """The runs of each prompt, when no prompt's plan splits another's any more."""
+        before: list[list[Node]] = []
+        while True:
+            chains = [self.cache.plan(each.ids, each.cuts) for each in chosen]
+            if chains == before:
+                return chains
+            before = chains
+
     def _choose(self, free: int) -> list[_Asked]:
         """Takes from the queue what one forward may compute and memory may hold."""
         chosen: list[_Asked] = []
@@ -230,7 +245,7 @@ class _Decoding:
             held = sum(len(n.tokens) for n in in_use.union(chain))
             if chosen and tokens + len(each.ids) - there > TOKENS_AT_ONCE:
                 break
-            if (chosen or self.live) and held > TOKENS_KEPT:
+            if (chosen or self.live) and held > TOKENS_KEPT and not in_use.issuperset(chain):
                 break
             self.waiting.popleft()
             if len(each.rows) > free:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from lm.generation import decode
 from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
 from lm.prefix_cache import PrefixCache
 from lm.rendering import ChatEncoder
@@ -22,6 +24,9 @@ from lm.source import resolve, weights_fingerprint
 from lm.types import Chat, Completion, ModelError, Row, Sampling
 
 ROWS_PER_FORWARD = 32
+_one_at_a_time = (
+    threading.RLock()
+)  # a forward may switch the model's attention, seen by all threads
 # peft 0.21 asks by a name that transformers 5.23 is giving up
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
@@ -96,6 +101,9 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
             odd = placed.keys() ^ set(file.keys())
         if odd:  # peft skips what has no place, and leaves what is not there as initialized
             raise ValueError(f"no counterpart for {min(odd)}")
+        causal_lm(adapted)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"adapter: {str(adapter)!r} does not fit the model: {_first_line(error)}"
@@ -158,7 +166,7 @@ class HFModel:
         prompts = [self.encode(chat) for chat in chats]
         self._check_room(max(map(len, prompts)), sampling.max_tokens)
         self.model.eval()
-        with Stopwatch() as watch:
+        with Stopwatch() as watch, _one_at_a_time:
             finished = self._is_finished(sampling.stop)
             rows = decode(self.model, prompts, sampling, finished, self._prefixes)
         answers = [self._completion(row, prompts[row.prompt], sampling) for row in rows]
@@ -185,7 +193,7 @@ class HFModel:
         result: list[list[float]] = []
         for start in range(0, len(prompts), ROWS_PER_FORWARD):
             part = slice(start, start + ROWS_PER_FORWARD)
-            with torch.no_grad(), packed_weights(self.model):
+            with torch.no_grad(), _one_at_a_time, packed_weights(self.model):
                 table, _ = completion_logprobs(self.model, prompts[part], completions[part])
             rows = zip(table.tolist(), completions[part], strict=True)
             result += [row[: len(ids)] for row, ids in rows]

@@ -21,9 +21,11 @@ from transformers import AttentionInterface
 
 from lm.token_tree import token_tree
 from lm.tree_attention import attend, blocks
+from lm.types import ModelError
 
 _NAME = "tasklift_packed"
 _NOT_STANDARD = ("sliding_window", "softcap", "s_aux", "position_bias")
+_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 
 
 class Attention(Protocol):
@@ -64,7 +66,14 @@ def head(model: Any) -> Any:
 
 
 def causal_lm(model: Any) -> Any:
-    """The transformers model inside peft's wrap, if there is one; adapters stay in place."""
+    """The transformers model inside peft's wrap, if there is one; adapters stay in place.
+
+    Raises ModelError for adapters that put tokens in front of the prompt instead.
+    """
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ModelError(
+            f"adapter: {model.active_peft_config.peft_type} is not supported; use LoRA"
+        )
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -91,6 +100,7 @@ def _packed_attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     odd = [name for name in _NOT_STANDARD if options.get(name) is not None]
+    odd += ["dropout"] if options.get("dropout") else []
     if odd or _running.attention is None:
         raise NotImplementedError(f"attention with {odd}")
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -111,7 +121,8 @@ def shares_prefixes(model: Any) -> bool:
     """
     causal = causal_lm(model)
     if causal not in _known:
-        _known[causal] = _why_not(causal)
+        with _switching:  # another thread's packed forward must not meet the plain ones here
+            _known[causal] = _why_not(causal)
         if _known[causal]:
             print(
                 f"model: {type(causal).__name__} runs through transformers alone, slower, because "
@@ -119,8 +130,10 @@ def shares_prefixes(model: Any) -> bool:
                 file=sys.stderr,
             )
     if model.training:
-        dropout = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
-        if dropout or getattr(model, "is_activation_checkpointing", False):
+        config = causal.config.get_text_config()
+        if any(getattr(config, name, None) for name in _DROPOUT) or getattr(
+            model, "is_activation_checkpointing", False
+        ):
             return False
     return not _known[causal]
 
@@ -133,14 +146,15 @@ def _why_not(causal: Any) -> str:
         return f"it has {', '.join(sorted(kinds - {'full_attention'}))} layers"
     if getattr(config, "sliding_window", None) and not getattr(config, "layer_types", None):
         return f"it has a sliding window of {config.sliding_window} tokens"
-    training = causal.training
+    modes = [(module, module.training) for module in causal.modules()]
     causal.eval()
     try:
         return "" if _agrees(causal) else "its attention is not the standard one"
     except Exception:  # whatever a foreign model does not bear is a reason
         return "its attention cannot be replaced"
     finally:
-        causal.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 @torch.no_grad()
@@ -155,11 +169,20 @@ def _agrees(causal: Any) -> bool:
     found = hidden_states(
         causal, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
     )
-    logits = head(causal)(found).float()
-    tolerance = 2e-4 if causal.dtype == torch.float32 else 0.1
+    decoder, to_logits = getattr(causal, causal.base_model_prefix), head(causal)
+    logits = to_logits(found).float()
+    least = 2e-4 if causal.dtype == torch.float32 else 0.1
     for row, path in zip(rows, tree.paths, strict=True):
-        plain = causal(input_ids=ids.new_tensor([row])).logits[0].float()
+        plain, shorter = (
+            causal(input_ids=ids.new_tensor([part])).logits[0].float() for part in (row, row[:-1])
+        )
+        scale = plain.abs().max()
+        alone = to_logits(decoder(input_ids=ids.new_tensor([row]), use_cache=False)[0][0]).float()
+        if (alone - plain).abs().max() > 1e-3 * scale:  # capped or scaled behind the head
+            return False
+        rounding = (plain[:-1] - shorter).abs().max() / scale  # much, where weights are quantized
+        tolerance = min(max(least, 4 * float(rounding)), 0.1)
         gap = (logits[torch.from_numpy(path).to(ids.device)] - plain).abs().max()
-        if gap > tolerance * plain.abs().max():  # false, too, when weights have diverged to NaN
+        if gap > tolerance * scale:  # false, too, when weights have diverged to NaN
             return False
     return True

@@ -11,10 +11,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from lm.weights_version import tensor_version
 
@@ -35,8 +37,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     if sum(layer.weight.nbytes for layer in layers) > BYTES_AT_MOST:
         layers = []
     for layer in layers:
-        packed, bias = _packed(layer), layer.bias
-        layer.__dict__["forward"] = lambda x, packed=packed, bias=bias: _linear(packed, bias, x)
+        layer.__dict__["forward"] = partial(_linear, layer, _packed(layer))
     try:
         yield
     finally:
@@ -52,6 +53,7 @@ def _layers(model: nn.Module) -> list[nn.Linear]:
         for layer in model.modules()
         if type(layer) is nn.Linear
         and "forward" not in layer.__dict__  # another library's hook
+        and type(layer.weight) is nn.Parameter  # no other library's kind of tensor
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype in (torch.float32, torch.bfloat16)
         and layer.weight.numel() >= SMALLEST
@@ -73,5 +75,7 @@ def _pack(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
 
 
-def _linear(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+def _linear(layer: nn.Linear, packed: Tensor, x: Tensor) -> Tensor:
+    if torch.is_grad_enabled():  # it would lose the gradient
+        return linear(x, layer.weight, layer.bias)
+    return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, "none", [], "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,9 @@ from lm.tree_attention import Block, attend, merge_into, partial
 class Prefill:
     """Attention over the new tokens of prompts, which fills `nodes` and lines of `cache`.
 
-    `known` are runs computed before, with the packed tokens that read them. `tails` (P, T) are the
+    Runs in `nodes` have their keys and values once `keep` is called, after the forward: one that
+    was interrupted leaves them as they were. `known` are runs computed before, with the packed
+    tokens that read them. `tails` (P, T) are the
     indices of the packed tokens that belong to each prompt alone, and `prompt_of_line` says whose
     each of the lines `lines` is.
     """
@@ -30,6 +32,12 @@ class Prefill:
     lines: slice
     tails: Tensor
     prompt_of_line: Tensor
+    _found: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)  # by layer, by node
+
+    def keep(self) -> None:
+        for (node, _), layers in zip(self.nodes, zip(*self._found, strict=True), strict=True):
+            node.keys = [key for key, _ in layers]
+            node.values = [value for _, value in layers]
 
     def __call__(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scaling: float
@@ -42,9 +50,7 @@ class Prefill:
                 query[:, :, readers], node.keys[layer], node.values[layer], scaling, None
             )
             merge_into(out[:, :, readers], lse[:, :, readers], found, weight)
-        for node, index in self.nodes:
-            node.keys.append(key_KND[:, index])
-            node.values.append(value_KND[:, index])
+        self._found.append([(key_KND[:, index], value_KND[:, index]) for _, index in self.nodes])
         own = [t[:, self.tails].transpose(0, 1)[self.prompt_of_line] for t in (key_KND, value_KND)]
         self.cache.write(layer, self.lines, *own)
         return out_HND

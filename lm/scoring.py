@@ -34,10 +34,12 @@ def completion_logprobs(
     Logits are divided by `temperature`, as TRL does. `model` is a causal LM of transformers, or
     peft's wrap; one without standard attention runs row by row, padded.
     """
+    if not completion_ids:
+        return torch.zeros(0, 0, device=model.device), None
     rows = [[*prompt, *ids] for prompt, ids in zip(prompt_ids, completion_ids, strict=True)]
     lengths = [len(ids) for ids in completion_ids]
     row_E = np.repeat(np.arange(len(rows)), lengths)
-    step_E = np.concatenate([np.arange(n) for n in lengths]) if rows else row_E
+    step_E = np.concatenate([np.arange(n) for n in lengths])
     token_E = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in completion_ids])
     width = max(lengths, default=0)
     logprobs_BT = torch.zeros(len(rows), width, device=model.device)

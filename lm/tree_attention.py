@@ -49,7 +49,9 @@ def blocks(tree: TokenTree, device: Any = "cpu") -> list[Block]:
             step = max(SMALL, SCORES // (node_stop - start))
             for first in range(start, node_stop, step):
                 last = min(first + step, node_stop)
-                cuts.append((first, last, start, last, True))
+                if first > start:
+                    cuts.append((first, last, start, first, False))
+                cuts.append((first, last, first, last, True))
             for first in range(node_stop, stop, step):
                 cuts.append((first, min(first + step, stop), start, node_stop, False))
             start = node_stop

@@ -12,7 +12,12 @@ SAMPLED = 32  # entries of a tensor
 def weights_version(model: Any) -> tuple[Any, ...]:
     """Changes with every change of a parameter or buffer and every switch of an adapter."""
     switches = [
-        (layer.disable_adapters, tuple(layer.active_adapters), layer.merged)
+        (
+            layer.disable_adapters,
+            tuple(layer.active_adapters),
+            layer.merged,
+            repr(getattr(layer, "scaling", None)),
+        )
         for layer in model.modules()
         if hasattr(layer, "disable_adapters") and hasattr(layer, "merged")
     ]

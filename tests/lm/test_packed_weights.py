@@ -25,7 +25,7 @@ def packed(monkeypatch):
     monkeypatch.setattr(
         lm.packed_weights,
         "_linear",
-        lambda weight, bias, x: seen.append(x.shape) or multiply(weight, bias, x),
+        lambda layer, packed, x: seen.append(x.shape) or multiply(layer, packed, x),
     )
     return seen
 
@@ -87,6 +87,12 @@ def test_layers_are_themselves_again_whatever_happens(model):
     assert not any("forward" in layer.__dict__ for layer in model)
     model(torch.randn(2, 200)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_gradients_flow_all_the_same(model):
+    with packed_weights(model):
+        model(torch.randn(2, 200)).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 def test_large_models_are_left_alone(model, packed, monkeypatch):

@@ -6,13 +6,14 @@ import random
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import lm.scoring
 from lm.packed_forward import shares_prefixes
 from lm.scoring import completion_logprobs
 from lm.tiny import write_tiny_model
+from lm.types import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,20 @@ def test_gradient_checkpointing_takes_the_plain_path(folder):
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
     assert shares_prefixes(model.eval())  # sampling may share all the same
+
+
+def test_no_rows(folder):
+    assert completion_logprobs(_full(folder), [], [])[0].shape == (0, 0)
+
+
+def test_attention_dropout_of_any_name_takes_the_plain_path():
+    config = GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, attn_pdrop=0.5)
+    model = GPT2LMHeadModel(config)
+    assert shares_prefixes(model.eval()) and not shares_prefixes(model.train())
+
+
+def test_adapters_that_are_tokens_are_refused(folder):
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = get_peft_model(_full(folder), config)
+    with pytest.raises(ModelError, match="use LoRA"):
+        completion_logprobs(model, [[5, 6]], [[7]])

@@ -9,8 +9,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from peft.helpers import rescale_adapter_scale
 
 import lm.generation
+import lm.prefill
 import lm.row_cache
 from lm import Sampling
 from lm.generation import decode
@@ -65,6 +67,16 @@ def assert_exact(model, prompts, rows, greedy):
             assert (table.max(-1).values - chosen).max() < 1e-4
 
 
+def assert_no_gaps(cache):
+    """No run whose keys are known follows one whose keys are not."""
+    waiting = [(cache.root, True)]
+    while waiting:
+        node, known = waiting.pop()
+        for child in node.children.values():
+            assert known or not child.keys
+            waiting.append((child, known and bool(child.keys)))
+
+
 starts = st.lists(st.integers(3, 5), min_size=0, max_size=30)
 prompt_trees = st.builds(
     lambda roots, picks: [
@@ -109,6 +121,7 @@ def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, tempera
         cache = PrefixCache()
         for prompts in calls:
             rows = decode(model, prompts, sampling, lambda row: row.tokens[-1] % leave == 0, cache)
+            assert_no_gaps(cache)
             assert [row.index for row in rows] == list(range(n * len(prompts)))
             for row in rows:
                 ends = [i for i, token in enumerate(row.tokens) if token % leave == 0]
@@ -150,6 +163,35 @@ def test_a_run_is_split_where_a_new_prompt_leaves_it(model, computed):
     assert computed == [606, 106, 3, 6]
 
 
+def test_a_plan_that_splits_a_plan(model):
+    cache, start, run, branch, long = PrefixCache(), ids(10, 0), ids(7, 1), ids(33, 2), ids(59, 3)
+    base = start + run
+    prompts = [[*base, 200 + i % 30, 201 + i] for i in range(30)]
+    family = [*base, 5, *branch[:7], 9, *branch[7:]]
+    prompts += [[*family, 4, *long, 100 + i] for i in range(12)]
+    prompts += [[*family, 30 + i, 7] for i in range(6)]
+    prompts += [[*base, 5, *branch[:7], 250, 3, 4], [*start, 250, 1, 2]]
+    for _ in range(3):
+        assert_exact(model, prompts, decode(model, prompts, Sampling(2), never, cache), True)
+        assert_no_gaps(cache)
+
+
+def test_an_interrupted_prefill_leaves_nothing_half_done(model, monkeypatch):
+    prompts, cache = [[*ids(200, 0), i, 8] for i in range(3, 9)], PrefixCache()
+
+    def interrupted(self, layer, *rest):
+        if layer:
+            raise KeyboardInterrupt
+        return prefill(self, layer, *rest)
+
+    prefill = lm.prefill.Prefill.__call__
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(lm.prefill.Prefill, "__call__", interrupted)
+        decode(model, prompts, Sampling(max_tokens=2), never, cache)
+    rows = decode(model, prompts, Sampling(max_tokens=2), never, cache)
+    assert_exact(model, prompts, rows, True)
+
+
 @pytest.mark.parametrize("change", ["optimizer", "in place", "load"])
 def test_changed_weights_are_noticed(model, change):
     prompts, cache = [[*ids(200, 0), i, 8] for i in range(3, 9)], PrefixCache()
@@ -181,6 +223,9 @@ def test_a_switched_adapter_is_noticed(model):
     again = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
     assert [row.logprobs for row in again] == [row.logprobs for row in first]
     assert [row.logprobs for row in again] != [row.logprobs for row in rows]
+    with rescale_adapter_scale(adapted, 0.1):
+        rows = decode(adapted, prompts, Sampling(max_tokens=3), never, cache)
+        assert_exact(adapted, prompts, rows, True)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
