@@ -173,14 +173,16 @@ def _agrees(causal: Any) -> bool:
     logits = to_logits(found).float()
     least = 2e-4 if causal.dtype == torch.float32 else 0.1
     for row, path in zip(rows, tree.paths, strict=True):
-        plain, shorter = (
-            causal(input_ids=ids.new_tensor([part])).logits[0].float() for part in (row, row[:-1])
+        longer = [*row, *row][: len(tree)]  # as many tokens as the packed forward ran
+        plain, again = (
+            causal(input_ids=ids.new_tensor([part])).logits[0, : len(row)].float()
+            for part in (row, longer)
         )
         scale = plain.abs().max()
         alone = to_logits(decoder(input_ids=ids.new_tensor([row]), use_cache=False)[0][0]).float()
         if (alone - plain).abs().max() > 1e-3 * scale:  # capped or scaled behind the head
             return False
-        rounding = (plain[:-1] - shorter).abs().max() / scale  # much, where weights are quantized
+        rounding = (plain - again).abs().max() / scale  # much, where weights are quantized
         tolerance = min(max(least, 4 * float(rounding)), 0.1)
         gap = (logits[torch.from_numpy(path).to(ids.device)] - plain).abs().max()
         if gap > tolerance * scale:  # false, too, when weights have diverged to NaN
