@@ -24,9 +24,8 @@ from lm.source import resolve, weights_fingerprint
 from lm.types import Chat, Completion, ModelError, Row, Sampling
 
 ROWS_PER_FORWARD = 32
-_one_at_a_time = (
-    threading.RLock()
-)  # a forward may switch the model's attention, seen by all threads
+# a forward switches the model's attention, and all threads would see it
+_one_at_a_time = threading.RLock()
 # peft 0.21 asks by a name that transformers 5.23 is giving up
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
