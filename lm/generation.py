@@ -30,10 +30,10 @@ from lm.tree_attention import blocks
 from lm.types import ModelError, Row, Sampling
 from lm.weights_version import weights_version
 
-TOKENS_IN_FLIGHT = 49_152  # bounds the rows' memory: about 2.3 GB at 135M parameters in fp32
+TOKENS_IN_FLIGHT = 65_536  # bounds the rows' memory: about 3 GB at 135M parameters in fp32
 TOKENS_KEPT = 8_192  # of shared runs, between calls and beside the rows
 TOKENS_AT_ONCE = 4_096  # of prompts in one forward
-ROWS_IN_FLIGHT = 128
+ROWS_IN_FLIGHT = 160
 WORTH_KEEPING = 512  # tokens read that a run saves a step; below, each row has its own copy
 
 Finished = Callable[[Row], bool]
@@ -191,11 +191,9 @@ class _Decoding:
             path[chain[-1].stop - start if chain else 0 :]
             for path, chain, start in zip(tree.paths, chains, known, strict=True)
         ]
-        longest_first = sorted(range(len(chosen)), key=lambda i: -len(own[i]))  # see RowCache
-        for i in longest_first:
-            ids = chosen[i].ids
-            self.live += [_Live(row, chains[i], len(ids) - 1) for row in chosen[i].rows]
-        prompt_of_line = np.repeat(longest_first, [len(chosen[i].rows) for i in longest_first])
+        for each, chain in zip(chosen, chains, strict=True):
+            self.live += [_Live(row, chain, len(each.ids) - 1) for row in each.rows]
+        prompt_of_line = np.repeat(range(len(chosen)), [len(each.rows) for each in chosen])
         lines = slice(first, len(self.live))
         self.lines.lengths[lines] = self._tensor(np.array(list(map(len, own)))[prompt_of_line])
         attention = Prefill(
@@ -204,8 +202,7 @@ class _Decoding:
             nodes=self._to_fill(tree, chains, known),
             cache=self.lines,
             lines=lines,
-            tails=self._tensor(padded(own)),
-            prompt_of_line=self._tensor(prompt_of_line),
+            tails=self._tensor(padded(own)[prompt_of_line]),
         )
         hidden = hidden_states(
             self.model, self._tensor(tree.tokens), self._tensor(positions), attention
@@ -314,8 +311,6 @@ class _Decoding:
         self._move(stay[len(stay) - len(holes) :], holes)
         del self.live[len(stay) :]
         self.lines.live = len(stay)
-        if order := self.lines.better_order():
-            self._move(order, range(len(order)))
         self._reshare()
 
     def _move(self, sources: Sequence[int], targets: Sequence[int]) -> None:

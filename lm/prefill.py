@@ -20,9 +20,8 @@ class Prefill:
 
     Runs in `nodes` have their keys and values once `keep` is called, after the forward: one that
     was interrupted leaves them as they were. `known` are runs computed before, with the packed
-    tokens that read them. `tails` (P, T) are the
-    indices of the packed tokens that belong to each prompt alone, and `prompt_of_line` says whose
-    each of the lines `lines` is.
+    tokens that read them. `tails` (R, T) are the
+    indices of the packed tokens that each of the lines `lines` starts with.
     """
 
     parts: Sequence[Block]
@@ -31,7 +30,6 @@ class Prefill:
     cache: RowCache
     lines: slice
     tails: Tensor
-    prompt_of_line: Tensor
     _found: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)  # by layer, by node
 
     def keep(self) -> None:
@@ -51,7 +49,7 @@ class Prefill:
             )
             merge_into(out[:, :, readers], lse[:, :, readers], found, weight)
         self._found.append([(key_KND[:, index], value_KND[:, index]) for _, index in self.nodes])
-        own = [t[:, self.tails].transpose(0, 1)[self.prompt_of_line] for t in (key_KND, value_KND)]
+        own = [t[:, self.tails].transpose(0, 1) for t in (key_KND, value_KND)]
         self.cache.write(layer, self.lines, *own)
         return out_HND
 

@@ -53,42 +53,37 @@ def choose(
         lse_B = logits_BV.logsumexp(dim=1)
     else:
         assert uniform_B is not None
-        plain = scores_BV is logits_BV and sampling.temperature == 1.0
-        weights_BV, lse_B = _weights(logits_BV if plain else scores_BV / sampling.temperature)
-        tokens = _draw(weights_BV, sampling, uniform_B)
-        if not plain:
-            lse_B = logits_BV.logsumexp(dim=1)
+        if scores_BV is logits_BV and sampling.temperature == 1.0:
+            probs_BV = logits_BV.softmax(dim=1)
+            tokens = _draw(probs_BV, sampling, uniform_B)
+            return tokens, probs_BV.gather(1, tokens[:, None]).squeeze(1).log_()
+        tokens = _draw((scores_BV / sampling.temperature).softmax(dim=1), sampling, uniform_B)
+        lse_B = logits_BV.logsumexp(dim=1)
     return tokens, logits_BV.gather(1, tokens[:, None]).squeeze(1) - lse_B
 
 
-def _weights(scores_BV: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities relative to the likeliest token's, which is 1, and the log-sum-exp (B,)."""
-    top_B1 = scores_BV.amax(dim=1, keepdim=True)
-    weights_BV = (scores_BV - top_B1).exp_()
-    return weights_BV, top_B1.squeeze(1) + weights_BV.sum(dim=1).log()
-
-
-def _draw(weights_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
+def _draw(probs_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
     if sampling.top_k <= 0 and sampling.top_p >= 1.0:
         if sampling.min_p > 0:
-            weights_BV = weights_BV.masked_fill(weights_BV < sampling.min_p, 0.0)
-        return _invert(weights_BV, uniform_B)
+            least_B1 = sampling.min_p * probs_BV.amax(dim=1, keepdim=True)
+            probs_BV = probs_BV.masked_fill(probs_BV < least_B1, 0.0)
+        return _invert(probs_BV, uniform_B)
     if sampling.top_k > 0:
-        k = min(sampling.top_k, weights_BV.shape[1])
-        weights_BK, ids_BK = weights_BV.topk(k, dim=1)
-        before_BK = _mass_before(weights_BK, weights_BK)
+        k = min(sampling.top_k, probs_BV.shape[1])
+        probs_BK, ids_BK = probs_BV.topk(k, dim=1)
+        before_BK = _mass_before(probs_BK, probs_BK)
     else:  # the likeliest tokens nearly always suffice: a full sort costs ten times as much
         k = NUCLEUS
         while True:
-            weights_BK, ids_BK = weights_BV.topk(min(k, weights_BV.shape[1]), dim=1)
-            before_BK = _mass_before(weights_BK, weights_BV)
-            if k >= weights_BV.shape[1] or bool((before_BK[:, -1:] >= sampling.top_p).all()):
+            probs_BK, ids_BK = probs_BV.topk(min(k, probs_BV.shape[1]), dim=1)
+            before_BK = _mass_before(probs_BK, probs_BV)
+            if k >= probs_BV.shape[1] or bool((before_BK[:, -1:] >= sampling.top_p).all()):
                 break
             k *= 8
     if sampling.top_p < 1.0:  # the likeliest token always stays
-        weights_BK = weights_BK.masked_fill(before_BK >= sampling.top_p, 0.0)
-    weights_BK = weights_BK.masked_fill(weights_BK < sampling.min_p, 0.0)
-    return ids_BK.gather(1, _invert(weights_BK, uniform_B)[:, None]).squeeze(1)
+        probs_BK = probs_BK.masked_fill(before_BK >= sampling.top_p, 0.0)
+    probs_BK = probs_BK.masked_fill(probs_BK < sampling.min_p * probs_BK[:, :1], 0.0)
+    return ids_BK.gather(1, _invert(probs_BK, uniform_B)[:, None]).squeeze(1)
 
 
 def _mass_before(sorted_BK: Tensor, all_BV: Tensor) -> Tensor:

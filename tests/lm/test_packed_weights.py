@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 import lm.packed_weights
 from lm.packed_weights import packed_weights
@@ -97,3 +100,47 @@ def test_large_models_are_left_alone(model, packed, monkeypatch):
     monkeypatch.setattr(lm.packed_weights, "BYTES_AT_MOST", 1000)
     found, plain = both(model, torch.randn(2, 200))
     assert torch.equal(found, plain) and not packed
+
+
+class Mixed(LlamaMLP):
+    """Its parts are a gated MLP's; what it does with them is not."""
+
+    def forward(self, x):
+        return self.down_proj(self.act_fn(self.up_proj(x)) * self.gate_proj(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "mlp, activation, fused",
+    [(LlamaMLP, "silu", 1), (LlamaMLP, "gelu", 0), (Mixed, "silu", 0)],
+)
+def test_gated_mlps_are_the_same(monkeypatch, mlp, activation, fused, dtype):
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=192, intermediate_size=320, hidden_act=activation)
+    model = nn.Sequential(mlp(config)).to(dtype)
+    calls = []
+    gated = lm.packed_weights._gated_mlp
+    both(model, torch.randn(1, 192, dtype=dtype))
+    monkeypatch.setattr(
+        lm.packed_weights, "_gated_mlp", lambda *args: calls.append(1) or gated(*args)
+    )
+    for change in (1.0, 1.5):
+        with torch.no_grad():
+            model[0].up_proj.weight.mul_(change)
+        found, plain = both(model, torch.randn(1, 7, 192, dtype=dtype))
+        tolerance = 1e-6 if dtype == torch.float32 else 0.01
+        torch.testing.assert_close(found, plain, atol=tolerance, rtol=tolerance)
+    assert len(calls) == 2 * fused
+    with packed_weights(model):
+        model(torch.randn(2, 192, dtype=dtype)).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+    assert "forward" not in model[0].__dict__
+
+
+def test_an_mlp_under_adapters_keeps_its_own_forward():
+    model = get_peft_model(
+        nn.Sequential(LlamaMLP(LlamaConfig(hidden_size=192, intermediate_size=320))),
+        LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False),
+    )
+    found, plain = both(model, torch.randn(1, 7, 192))
+    torch.testing.assert_close(found, plain, atol=1e-6, rtol=1e-6)

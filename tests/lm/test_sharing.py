@@ -14,6 +14,7 @@ from peft.helpers import rescale_adapter_scale
 import lm.generation
 import lm.prefill
 import lm.row_cache
+import lm.row_lines
 from lm import Sampling
 from lm.generation import decode
 from lm.hf import load_model
@@ -95,7 +96,7 @@ prompt_trees = st.builds(
 )
 
 
-@pytest.mark.parametrize("bounds", ["as shipped", "tight", "in order"])
+@pytest.mark.parametrize("bounds", ["as shipped", "tight", "short blocks", "plain lines"])
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -114,10 +115,10 @@ def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, tempera
             patch.setattr(lm.generation, "TOKENS_IN_FLIGHT", 60)
             patch.setattr(lm.generation, "TOKENS_KEPT", 20)
             patch.setattr(lm.generation, "TOKENS_AT_ONCE", 30)
-        if bounds == "in order":  # every line is read to its own length and kept in its place
-            patch.setattr(lm.row_cache, "NEIGHBOURS", 1)
-            patch.setattr(lm.row_cache, "WASTE", 0)
-            patch.setattr(lm.row_cache, "DISORDER", 1.0)
+        if bounds == "short blocks":
+            patch.setattr(lm.row_lines, "BLOCK", 3)
+        if bounds == "plain lines":
+            patch.setattr(lm.row_lines, "Bags", lm.row_lines.Lines)
         cache = PrefixCache()
         for prompts in calls:
             rows = decode(model, prompts, sampling, lambda row: row.tokens[-1] % leave == 0, cache)
@@ -230,13 +231,11 @@ def test_a_switched_adapter_is_noticed(model):
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_rows_that_change_places_answer_as_they_do_alone(model, monkeypatch, penalty):
-    monkeypatch.setattr(lm.row_cache, "NEIGHBOURS", 2)
-    monkeypatch.setattr(lm.row_cache, "WASTE", 4)
     monkeypatch.setattr(lm.generation, "ROWS_IN_FLIGHT", 12)
     moves = []
-    better = lm.row_cache.RowCache.better_order
+    move = lm.row_cache.RowCache.move
     monkeypatch.setattr(
-        lm.row_cache.RowCache, "better_order", lambda self: moves.append(better(self)) or moves[-1]
+        lm.row_cache.RowCache, "move", lambda self, *of: moves.append(of) or move(self, *of)
     )
     prompts = [ids(5 + 37 * i % 90, i) for i in range(30)]
     sampling = Sampling(max_tokens=24, temperature=1.0, n=2, seed=3, repetition_penalty=penalty)
@@ -245,7 +244,7 @@ def test_rows_that_change_places_answer_as_they_do_alone(model, monkeypatch, pen
         return len(row.tokens) >= 1 + 7 * row.index % 24
 
     rows = decode(model, prompts, sampling, finished)
-    assert sum(order is not None for order in moves) > 3
+    assert sum(len(source) for source, _ in moves) > 3
     assert_exact(model, prompts, rows, False)
     monkeypatch.setattr(lm.generation, "ROWS_IN_FLIGHT", 1)
     alone = decode(model, prompts, sampling, finished)
