@@ -48,7 +48,7 @@ from tasks.types import Example, Prompt, Score
 
 CASES = {"few_shot": 91, "prefix_600": 600, "zero_shot": 0}  # shared tokens at least
 MAX_TOKENS = 16
-PARITY_PROMPTS = 2  # groups whose gradients are compared; stock TRL needs them in one forward
+PARITY_PROMPTS = 2  # groups whose gradients are compared
 PEER_TOKENS = 2_048  # about as many in one forward of stock TRL; more fill memory, no faster
 
 
@@ -194,7 +194,10 @@ def _hashed(example: Example, text: str) -> Score:
 
 
 def _parity(trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt) -> str:
-    """Loss and gradient of some of our rollouts, by our forward and by stock TRL's."""
+    """Loss and gradient of some of our rollouts, by our forward and by stock TRL's.
+
+    The loss is a sum over rows divided by the tokens of all, so stock TRL may take them in parts.
+    """
     rows = [
         {"prompt": prompt.messages(example.inputs), "example_id": example.id}
         for example in asked[:PARITY_PROMPTS]
@@ -202,16 +205,20 @@ def _parity(trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt) -> s
     ]
     model: Any = trainer.model
     model.train()
+    assert trainer.loss_type == "dapo"
     trainer.current_gradient_accumulation_steps = 1
     inputs = trainer._generate_and_score_completions(rows)
     found = []
-    for kind in (SeamTrainer, StockLoss):
+    for kind, size in ((SeamTrainer, len(rows)), (StockLoss, len(rows) // 4)):
         trainer.__class__ = kind
         model.zero_grad()
-        loss = trainer._compute_loss(model, inputs)
-        loss.backward()
+        total = 0.0
+        for start in range(0, len(rows), size):
+            loss = trainer._compute_loss(model, _some_rows(inputs, start, start + size))
+            loss.backward()
+            total += loss.item()
         grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-        found.append((loss.item(), torch.cat(grads).double()))
+        found.append((total, torch.cat(grads).double()))
     (loss, ours), (stock_loss, theirs) = found
     cosine = torch.cosine_similarity(ours, theirs, dim=0).item()
     error = ((ours - theirs).norm() / theirs.norm()).item()
@@ -219,6 +226,14 @@ def _parity(trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt) -> s
         f"ours against stock: loss {loss:.6f} and {stock_loss:.6f}, gradient cosine "
         f"{cosine:.8f}, relative norm error {error:.1e}"
     )
+
+
+def _some_rows(inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """Those rows of whatever has rows; what counts for all of them stays."""
+    return {
+        name: value[start:stop] if isinstance(value, torch.Tensor) and value.dim() else value
+        for name, value in inputs.items()
+    }
 
 
 if __name__ == "__main__":

@@ -290,7 +290,7 @@ class _Decoding:
             seen.scatter_(1, tokens[:, None], True)
         drawn = zip(self.live[first:], tokens.tolist(), logprobs.tolist(), strict=True)
         for each, token, logprob in drawn:
-            if math.isnan(logprob):
+            if not math.isfinite(logprob):
                 raise ModelError("model: its logits are not numbers; its weights have diverged")
             each.row.tokens.append(token)
             each.row.logprobs.append(logprob)

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from lm.types import Sampling
 
 BLOCK = 256  # vocabulary entries summed up at once
+COLDEST = 1e-30  # as good as greedy, and still a number in fp32
 NUCLEUS = 256  # likeliest tokens looked at first for top-p
 
 
@@ -57,7 +58,9 @@ def choose(
             probs_BV = logits_BV.softmax(dim=1)
             tokens = _draw(probs_BV, sampling, uniform_B)
             return tokens, probs_BV.gather(1, tokens[:, None]).squeeze(1).log_()
-        tokens = _draw((scores_BV / sampling.temperature).softmax(dim=1), sampling, uniform_B)
+        scores_BV = scores_BV - scores_BV.amax(dim=1, keepdim=True)  # lest a division overflow
+        probs_BV = (scores_BV / max(sampling.temperature, COLDEST)).softmax(dim=1)
+        tokens = _draw(probs_BV, sampling, uniform_B)
         lse_B = logits_BV.logsumexp(dim=1)
     return tokens, logits_BV.gather(1, tokens[:, None]).squeeze(1) - lse_B
 

@@ -102,6 +102,11 @@ def test_large_models_are_left_alone(model, packed, monkeypatch):
     assert torch.equal(found, plain) and not packed
 
 
+def gated(kind=LlamaMLP, **config):
+    torch.manual_seed(0)
+    return nn.Sequential(kind(LlamaConfig(hidden_size=192, intermediate_size=320, **config)))
+
+
 class Mixed(LlamaMLP):
     """Its parts are a gated MLP's; what it does with them is not."""
 
@@ -109,38 +114,97 @@ class Mixed(LlamaMLP):
         return self.down_proj(self.act_fn(self.up_proj(x)) * self.gate_proj(x))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    "mlp, activation, fused",
-    [(LlamaMLP, "silu", 1), (LlamaMLP, "gelu", 0), (Mixed, "silu", 0)],
-)
-def test_gated_mlps_are_the_same(monkeypatch, mlp, activation, fused, dtype):
-    torch.manual_seed(0)
-    config = LlamaConfig(hidden_size=192, intermediate_size=320, hidden_act=activation)
-    model = nn.Sequential(mlp(config)).to(dtype)
-    calls = []
-    gated = lm.packed_weights._gated_mlp
-    both(model, torch.randn(1, 192, dtype=dtype))
+class Clamped(LlamaMLP):
+    """Shows on large numbers only."""
+
+    def forward(self, x):
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x).clamp(-4, 4))
+
+
+class Named(LlamaMLP):
+    """Llama's own, but for what the input is called."""
+
+    def forward(self, hidden):
+        down_proj = self.down_proj(self.act_fn(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return down_proj
+
+
+class Doubled(nn.SiLU):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """How often an MLP ran fused."""
+    calls: list[int] = []
+    run = lm.packed_weights._gated_mlp
     monkeypatch.setattr(
-        lm.packed_weights, "_gated_mlp", lambda *args: calls.append(1) or gated(*args)
+        lm.packed_weights,
+        "_gated_mlp",
+        lambda *args, **named: calls.append(1) or run(*args, **named),
     )
+    return calls
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biases", [False, True])
+def test_gated_mlps_are_the_same(fused, dtype, biases):
+    model = gated(mlp_bias=biases).to(dtype)
     for change in (1.0, 1.5):
         with torch.no_grad():
             model[0].up_proj.weight.mul_(change)
-        found, plain = both(model, torch.randn(1, 7, 192, dtype=dtype))
-        tolerance = 1e-6 if dtype == torch.float32 else 0.01
-        torch.testing.assert_close(found, plain, atol=tolerance, rtol=tolerance)
-    assert len(calls) == 2 * fused
+        found, plain = both(model, 5 * torch.randn(1, 7, 192, dtype=dtype))
+        tolerance = 1e-6 if dtype == torch.float32 else 0.02
+        assert (found - plain).abs().max() < tolerance * plain.abs().max()
+    assert len(fused) == 2
     with packed_weights(model):
         model(torch.randn(2, 192, dtype=dtype)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
     assert "forward" not in model[0].__dict__
 
 
-def test_an_mlp_under_adapters_keeps_its_own_forward():
-    model = get_peft_model(
-        nn.Sequential(LlamaMLP(LlamaConfig(hidden_size=192, intermediate_size=320))),
-        LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False),
-    )
-    found, plain = both(model, torch.randn(1, 7, 192))
+@pytest.mark.parametrize("change", ["gelu", "mixed", "clamped", "activation", "gate", "act_fn"])
+def test_other_mlps_and_watched_ones_run_as_they_are(fused, change):
+    kind = {"mixed": Mixed, "clamped": Clamped}.get(change, LlamaMLP)
+    model = gated(kind, hidden_act="gelu" if change == "gelu" else "silu")
+    mlp = model[0]
+    if change == "activation":
+        mlp.act_fn = Doubled()
+    if change == "gate":
+        mlp.gate_proj.register_forward_pre_hook(lambda module, args: (2 * args[0],))
+    if change == "act_fn":
+        mlp.act_fn.register_forward_hook(lambda module, args, output: 2 * output)
+    found, plain = both(model, 50 * torch.randn(1, 7, 192))
+    torch.testing.assert_close(found, plain, atol=1e-3, rtol=1e-5)
+    assert not fused
+
+
+def test_the_input_may_be_named(fused):
+    mlp, x = gated(Named)[0], torch.randn(1, 7, 192)
+    with torch.no_grad(), packed_weights(mlp):
+        found = mlp(hidden=x)
+    torch.testing.assert_close(found, mlp(x), atol=1e-6, rtol=1e-5)
+    assert fused
+
+
+def test_an_mlp_under_adapters_keeps_its_own_forward(fused):
+    config = LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False)
+    found, plain = both(get_peft_model(gated(), config), torch.randn(1, 7, 192))
     torch.testing.assert_close(found, plain, atol=1e-6, rtol=1e-6)
+    assert not fused
+
+
+def test_an_interrupt_while_packing_leaves_no_trace(model, monkeypatch):
+    pack, made = lm.packed_weights._pack, []
+
+    def interrupted(weight):
+        if made:
+            raise KeyboardInterrupt
+        made.append(1)
+        return pack(weight)
+
+    monkeypatch.setattr(lm.packed_weights, "_pack", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        both(model, torch.randn(2, 200))
+    assert made and not any("forward" in layer.__dict__ for layer in model)

@@ -175,3 +175,9 @@ def test_numbers_depend_on_seed_row_and_step_only():
     assert len(set(whole.flatten().tolist())) == whole.numel()
     assert uniforms(-1, [0], 3).shape == (1, 3)  # any integer is a seed
     assert whole.min() >= 0 and whole.max() < 1
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1e-37, 1e-39, 1e-50])
+def test_near_temperature_0_the_likeliest_is_drawn(temperature):
+    tokens = _tokens(WIDE * 10, Sampling(8, temperature=temperature), torch.rand(50).double())
+    assert set(tokens.tolist()) == {int(WIDE.argmax())}

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from peft.helpers import rescale_adapter_scale
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import lm.generation
+import lm.packed_weights
 import lm.prefill
 import lm.row_cache
 import lm.row_lines
@@ -128,6 +130,24 @@ def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, tempera
                 ends = [i for i, token in enumerate(row.tokens) if token % leave == 0]
                 assert len(row.tokens) == (ends[0] + 1 if ends else 4)
             assert_exact(model, prompts, rows, temperature == 0)
+
+
+@pytest.mark.parametrize("queries, keys, size", [(6, 2, 8), (3, 1, 20), (4, 4, 12), (8, 2, 64)])
+def test_every_shape_of_heads_at_the_borders_of_blocks(monkeypatch, queries, keys, size):
+    monkeypatch.setattr(lm.packed_weights, "SMALLEST", 1)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=260, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
+        num_attention_heads=queries, num_key_value_heads=keys, head_dim=size,
+        initializer_range=0.3, eos_token_id=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    block = lm.row_lines.BLOCK
+    lengths = [1, block - 1, block, block + 1, 2 * block, 2 * block + 1]
+    prompts = [ids(length, length) for length in lengths]
+    prompts += [[*ids(100, 0), *ids(length, length)] for length in lengths for _ in range(2)]
+    rows = decode(model, prompts, Sampling(max_tokens=block + 2), lambda row: row.index % 3 == 2)
+    assert_exact(model, prompts, rows, True)
 
 
 def test_every_distinct_token_runs_once(model, computed):
