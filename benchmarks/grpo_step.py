@@ -42,6 +42,7 @@ from reward_models.types import RewardModel
 from rl.adapter import with_adapter
 from rl.config import GRPOConfig
 from rl.grpo import trainer_arguments
+from rl.objective_file import load_objective
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from tasks.types import Example, Prompt, Score
@@ -160,6 +161,8 @@ class _Case:
         task = TaskReward(TASK.score, self.prompt, self.by_id)
         return SeamTrainer(
             Rollouts(live, sampling, 0, noted, task),
+            load_objective(self.config.objective),
+            self.config.clip(),
             model=live.model,
             args=self._arguments(live, steps, self.config.rows_per_forward),
             train_dataset=self._dataset(steps),
@@ -205,7 +208,7 @@ def _parity(trainer: SeamTrainer, asked: Sequence[Example], prompt: Prompt) -> s
     ]
     model: Any = trainer.model
     model.train()
-    assert trainer.loss_type == "dapo"
+    assert trainer.loss_type == GRPOConfig().objective
     trainer.current_gradient_accumulation_steps = 1
     inputs = trainer._generate_and_score_completions(rows)
     found = []

@@ -114,7 +114,7 @@ class StageCallback(TrainerCallback):
             "rollouts": self.context.ledger.rollouts,
             "seconds": round(self._seconds, 3),
         }
-        return {**row, "kl": logs["kl"]} if "kl" in logs else row
+        return row | {k: v for k, v in logs.items() if k == "kl" or k.startswith("objective/")}
 
     def _sampling_seconds(self) -> float:
         usage = self.context.ledger.usage.get("rollout")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tasks.text import nearest
 
 
 class LoraConfig(BaseModel):
@@ -16,6 +18,21 @@ class LoraConfig(BaseModel):
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | list[str] = "all-linear"
+
+
+# The objectives of rl.objectives, and the clip each paper writes: below 1, above 1.
+OBJECTIVES: dict[str, tuple[float, float]] = {
+    "grpo": (0.2, 0.2),
+    "dr_grpo": (0.2, 0.2),
+    "dapo": (0.2, 0.28),
+    "bnpo": (0.2, 0.2),
+    "gspo": (3e-4, 4e-4),
+    "luspo": (3e-4, 4e-4),
+    "cispo": (0.2, 5.0),  # the upper one is the most a weight may be; there is no lower one
+    "sapo": (0.2, 0.2),  # neither is used
+    "vespo": (0.2, 0.2),  # neither is used
+    "rloo": (0.2, 0.2),
+}
 
 
 class GRPOConfig(BaseModel):
@@ -34,8 +51,9 @@ class GRPOConfig(BaseModel):
     learning_rate: float = Field(default=3e-4, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     beta: float = Field(default=0.0, ge=0)
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    epsilon: float = Field(default=0.2, gt=0)
+    objective: str = "dapo"  # one of OBJECTIVES, or path.py:function
+    epsilon: float | None = Field(default=None, gt=0)  # None: what the objective's paper has
+    epsilon_high: float | None = Field(default=None, gt=0)  # None: the paper's, or epsilon
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     reward: str = "task"  # a reward of reward_models, by name, or path.py:function
@@ -43,6 +61,23 @@ class GRPOConfig(BaseModel):
     eval_every: int = Field(default=5, ge=1)
     checkpoint_every: int = Field(default=5, ge=1)
     rows_per_forward: int = Field(default=64, ge=1)
+
+    @field_validator("objective")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in OBJECTIVES and not re.fullmatch(r".+\.py:\w+", name):
+            known = ", ".join(OBJECTIVES)
+            raise ValueError(
+                f"unknown {name!r}{nearest(name, OBJECTIVES)}; write {known} or path.py:function"
+            )
+        return name
+
+    def clip(self) -> tuple[float, float]:
+        """How far below and above 1 the ratio may go: as written, else as in the paper."""
+        low, high = OBJECTIVES.get(self.objective, (0.2, 0.2))
+        written = self.epsilon if self.epsilon is not None else low
+        above = high if self.epsilon is None or self.objective == "cispo" else self.epsilon
+        return written, self.epsilon_high if self.epsilon_high is not None else above
 
     def expected_rollouts(self) -> int:
         """Answers drawn for training; dev evaluations come on top and count as evaluation."""

@@ -28,6 +28,7 @@ from rl.adapter import save_adapter, with_adapter
 from rl.callbacks import StageCallback
 from rl.config import GRPOConfig
 from rl.journal import Journal, Mark, restore_counts
+from rl.objective_file import load_objective
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from tasks.types import Example, Prompt, TaskError
@@ -53,6 +54,7 @@ class GRPO:
     ) -> None:
         """Raises TaskError for too few examples, RewardError for an unknown reward."""
         _check_examples(self.config, train, dev)
+        load_objective(self.config.objective)
         examples = {example.id: example for example in train}
         load_reward(self.config.reward, score=score, prompt=policy.prompt, examples=examples)
 
@@ -104,6 +106,8 @@ class GRPO:
             restore_counts(context.ledger, mark.ledger)
         trainer = SeamTrainer(
             rollouts,
+            load_objective(self.config.objective),
+            self.config.clip(),
             model=model.model,
             args=trainer_arguments(self.config, context, model),
             train_dataset=_dataset(self.config, policy.prompt, train, context.seed),
@@ -152,8 +156,8 @@ class GRPO:
 def trainer_arguments(config: GRPOConfig, context: Context, model: HFModel) -> TrainerArguments:
     """TRL's settings for one generation per optimizer step, on whatever device the model is.
 
-    The rows of a step are split into equal forwards of at most `rows_per_forward`. Dr. GRPO also
-    drops the division by the group's standard deviation, as its paper does (Liu et al., 2025).
+    The rows of a step are split into equal forwards of at most `rows_per_forward`. Advantages and
+    loss are not TRL's but those of `config.objective`, so nothing here says how to make them.
     """
     rows = config.prompts_per_step * config.group_size
     per_forward = max(n for n in range(1, config.rows_per_forward + 1) if rows % n == 0)
@@ -171,9 +175,6 @@ def trainer_arguments(config: GRPOConfig, context: Context, model: HFModel) -> T
         shuffle_dataset=False,  # `_dataset` is in order already
         temperature=config.temperature,
         beta=config.beta,
-        epsilon=config.epsilon,
-        loss_type=config.loss_type,
-        scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
         router_aux_loss_coef=0.0,
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant_with_warmup",

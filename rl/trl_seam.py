@@ -1,26 +1,30 @@
 """The only file that touches private methods of TRL's GRPOTrainer (written against TRL 1.16).
 
 What it changes, and nothing else: rollouts come from our batched sampler, log-probabilities from
-the forward that computes a shared prefix once, and rows without a learning signal cost no forward.
-The loss, its normalization and the optimizer are TRL's, untouched. tests/rl/test_trl_seam.py holds
-the signatures used here and the equality of loss and gradient with stock TRL.
+the forward that computes a shared prefix once, advantages and loss from an objective
+(rl/objectives.py), and rows without a learning signal cost no forward. Batching, accumulation and
+the optimizer are TRL's, untouched. tests/rl/test_trl_seam.py holds the signatures used here and the
+equality of loss and gradient with stock TRL.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PrinterCallback
+from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from lm.scoring import completion_logprobs
+from rl.objectives import Batch, Objective
 from rl.rollouts import Rollouts
 
 
@@ -30,8 +34,10 @@ class SeamTrainer(GRPOTrainer):
     After a step `rollouts` also holds advantages, trained tokens and the log-probability gap.
     """
 
-    def __init__(self, rollouts: Rollouts, **arguments: Any):
-        self.rollouts = rollouts
+    def __init__(
+        self, rollouts: Rollouts, objective: Objective, clip: tuple[float, float], **arguments: Any
+    ):
+        self.rollouts, self.objective, self.clip = rollouts, objective, clip
         self._live: Tensor | None = None  # (B,) bool during a loss: the rows worth a forward
         self._logps: Tensor | None = None  # (B, T) of the newest loss
         with _quiet_start():
@@ -50,20 +56,61 @@ class SeamTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        self.rollouts.advantages = output["advantages"].tolist()
+        rewards = [math.nan if reward is None else reward for reward in self.rollouts.rewards]
+        rewards_GN = output["advantages"].new_tensor(rewards).view(-1, self.rollouts.sampling.n)
+        advantages_B = self.objective.advantage(rewards_GN).flatten().nan_to_num(nan=0.0)
+        output["advantages"] = advantages_B
+        self.rollouts.advantages = advantages_B.tolist()
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         advantages_B = inputs["advantages"]
         # With an advantage of 0 a row's loss and gradient are 0, unless a KL term acts on it too.
-        live_B = advantages_B != 0 if self.beta == 0 else torch.ones_like(advantages_B).bool()
+        some = self.objective.skips and self.beta == 0
+        live_B = advantages_B != 0 if some else torch.ones_like(advantages_B).bool()
         self._live = live_B
         try:
-            loss = super()._compute_loss(model, inputs)
+            batch, entropies_BT = self._forward(model, inputs)
+            loss, metrics = self.objective.loss(batch)
             self._report(inputs, live_B)
         finally:
             self._live = self._logps = None
+        tokens = batch.mask_BT.sum().clamp(min=1)
+        named = {name if name == "kl" else f"objective/{name}": v for name, v in metrics.items()}
+        named["entropy"] = (entropies_BT * batch.mask_BT).sum() / tokens
+        for name, value in named.items():
+            gathered = self.accelerator.gather(value.detach().float())
+            self._metrics["train"][name].append(gathered.nanmean().item())  # type: ignore[union-attr]
         return loss
+
+    def _forward(self, model: Any, inputs: dict[str, Any]) -> tuple[Batch, Tensor]:
+        """The rows of one forward as an objective sees them, and their entropies (B, T)."""
+        ids, mask = (
+            torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], dim=1)
+            for kind in ("ids", "mask")
+        )
+        mask_BT = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        logps_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
+            model, ids, mask, mask_BT.shape[1], compute_entropy=True
+        )
+        assert self._live is not None and entropies_BT is not None
+        now_BT, live_B1 = logps_BT.detach(), self._live[:, None]
+        args, parts = cast(GRPOConfig, self.args), self.current_gradient_accumulation_steps
+        tokens = float(inputs["num_items_in_batch"]) / self.accelerator.num_processes
+        batch = Batch(
+            logps_BT=logps_BT,
+            old_logps_BT=inputs.get("old_per_token_logps", now_BT).where(live_B1, now_BT),
+            ref_logps_BT=inputs.get("ref_per_token_logps"),
+            mask_BT=mask_BT,
+            advantages_BT=inputs["advantages"].view(len(mask_BT), -1),
+            rows=len(mask_BT) * parts,
+            tokens=tokens * parts / (args.steps_per_generation or parts),
+            longest=self.rollouts.sampling.max_tokens,
+            epsilon=self.clip[0],
+            epsilon_high=self.clip[1],
+            beta=self.beta,
+        )
+        return batch, entropies_BT
 
     def _report(self, inputs: dict[str, Any], live_B: Tensor) -> None:
         mask_BT = inputs["completion_mask"][live_B].bool()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,3 +238,33 @@ def test_examples_run_with_the_tiny_model(
     assert main(["run", str(example / "reverse-spec.yaml"), *code]) == 0
     shown = capsys.readouterr().out
     assert "prompt+grpo" in shown and "report: runs/reverse/report.md" in shown
+
+
+def test_an_objective_of_ones_own_runs_and_starts_afresh_when_it_changes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = shutil.copytree(root / "examples/your-own-objective", tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--set", "model=tiny-random", "--set", "sampling.max_tokens=4"]
+    tiny += ["--set", "splits={train: 8, dev: 4, test: 6}"]
+    for name in ("mine", "dapo", "rloo"):
+        for option in ("steps: 1", "prompts_per_step: 2", "group_size: 3"):
+            tiny += ["--set", f"methods.{name}.{option.replace(': ', '=')}"]
+    run = ["run", str(example / "spec.yaml"), *tiny]
+    assert main(run) == 0
+    rows = [
+        json.loads(line)
+        for path in Path("runs/own-objective").rglob("metrics.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    trained = [row for row in rows if row["phase"] == "train"]
+    assert len(trained) == 3 and all("objective/clip_ratio" in row for row in trained)
+
+    code = example / "my_objective.py"
+    code.write_text(code.read_text().replace("return (losses_BT", "return 2 * (losses_BT"))
+    assert main(run) == 0
+    stages = list(Path("runs/own-objective").rglob("metrics.jsonl"))
+    assert len(stages) == 4  # the changed one anew, the others as they were
+    code.write_text("def los(batch):\n    return 0, {}\n")
+    assert main(run) == 2
+    assert "defines no function 'loss'" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 import torch
 import trl
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_trainer import RLOOTrainer
 
 import rl.trl_seam
 from evaluation.types import Context
@@ -21,6 +22,8 @@ from reward_models.task import TaskReward
 from rl.adapter import with_adapter
 from rl.config import GRPOConfig, LoraConfig
 from rl.grpo import _dataset, trainer_arguments
+from rl.objective_file import load_objective
+from rl.objectives import OBJECTIVES
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from tasks.types import Demo, Example, Prompt, Score
@@ -30,8 +33,9 @@ GROUP = 4
 
 
 class StockTrainer(SeamTrainer):
-    """TRL's own forward and loss on our rollouts."""
+    """TRL's own advantages, forward and loss on our rollouts."""
 
+    _generate_and_score_completions = GRPOTrainer._generate_and_score_completions
     _compute_loss = GRPOTrainer._compute_loss
     _get_per_token_logps_and_entropies = GRPOTrainer._get_per_token_logps_and_entropies
 
@@ -82,6 +86,8 @@ def make_trainer(folder: Path, tmp_path: Path, score=uneven, **settings) -> Seam
     )
     trainer = SeamTrainer(
         Rollouts(live, sampling, 0, task, task),
+        load_objective(config.objective),
+        config.clip(),
         model=live.model,
         args=trainer_arguments(config, context, live),
         train_dataset=_dataset(config, PROMPT, examples(), 0),
@@ -111,25 +117,93 @@ def loss_and_gradient(trainer: SeamTrainer, inputs: dict) -> tuple[float, torch.
     return loss.item(), torch.cat([p.grad.flatten() for p in trained])
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo"])
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_loss_and_gradient_equal_stock_trl(folder, tmp_path, loss_type, beta):
-    trainer = make_trainer(folder, tmp_path, loss_type=loss_type, beta=beta, temperature=0.8)
+def as_stock(trainer: SeamTrainer, objective: str) -> None:
+    """The same trainer as TRL's own, told in TRL's words what the objective is."""
+    trainer.__class__ = StockTrainer
+    trainer.loss_type = "grpo" if objective == "gspo" else objective
+    trainer.importance_sampling_level = "sequence" if objective in ("gspo", "luspo") else "token"
+    trainer.scale_rewards = "none" if objective == "dr_grpo" else "group"
+    trainer.epsilon_low, trainer.epsilon_high = trainer.clip
+    trainer.max_completion_length = trainer.rollouts.sampling.max_tokens
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "rloo"])
+@pytest.mark.parametrize("beta, moved", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.3), (0.1, 0.3)])
+def test_loss_and_gradient_equal_stock_trl(folder, tmp_path, objective, beta, moved):
+    trainer = make_trainer(folder, tmp_path, objective=objective, beta=beta, temperature=0.8)
     inputs = batch(trainer)
     assert 0 < (inputs["advantages"] == 0).sum() < len(inputs["advantages"])
+    move(trainer, inputs, moved)
     loss, gradient = loss_and_gradient(trainer, inputs)
 
-    trainer.__class__ = StockTrainer
+    as_stock(trainer, objective)
     stock_inputs = batch(trainer)
+    move(trainer, stock_inputs, moved)
     stock_loss, stock_gradient = loss_and_gradient(trainer, stock_inputs)
 
     assert inputs.keys() == stock_inputs.keys()
     for name, value in inputs.items():
         torch.testing.assert_close(value, stock_inputs[name], atol=2e-5, rtol=1e-4)
-    assert loss == pytest.approx(stock_loss, abs=1e-6)
+    assert loss == pytest.approx(stock_loss, abs=1e-5 if moved else 1e-6)
     assert gradient.norm() > 1e-3
     assert torch.cosine_similarity(gradient, stock_gradient, dim=0) >= 0.9999
     assert (gradient - stock_gradient).norm() / stock_gradient.norm() <= 1e-4
+
+
+def move(trainer: SeamTrainer, inputs: dict, by: float) -> None:
+    """As if the answers came from a policy that is `by` nats a token away."""
+    if by:
+        noise = torch.randn(
+            inputs["completion_ids"].shape, generator=torch.Generator().manual_seed(0)
+        )
+        inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"] + by * noise
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.3])
+def test_rloo_equals_stock_trl(folder, tmp_path, moved):
+    trainer = make_trainer(folder, tmp_path, objective="rloo", temperature=0.8)
+    inputs = batch(trainer)
+    rewards = torch.tensor(trainer.rollouts.rewards).view(-1, GROUP)
+    others = (rewards.sum(1, keepdim=True) - rewards) / (GROUP - 1)
+    torch.testing.assert_close(inputs["advantages"], (rewards - others).flatten())
+    move(trainer, inputs, moved)
+    loss, gradient = loss_and_gradient(trainer, inputs)
+    as_stock(trainer, "rloo")
+    old = inputs.get("old_per_token_logps")
+    if old is None:
+        ids, mask = (
+            torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1)
+            for kind in ("ids", "mask")
+        )
+        with torch.no_grad():
+            old, *_ = trainer._get_per_token_logps_and_entropies(
+                trainer.model, ids, mask, inputs["completion_ids"].shape[1]
+            )
+    inputs["old_logps"] = (old * inputs["completion_mask"]).sum(1)
+    trainer.model.zero_grad()
+    stock_loss = RLOOTrainer._compute_loss(trainer, trainer.model, inputs)
+    stock_loss.backward()
+    stock = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad])
+    assert loss == pytest.approx(stock_loss.item(), abs=1e-5)
+    assert gradient.norm() > 1e-3
+    assert (gradient - stock).norm() / stock.norm() <= 1e-4
+
+
+def test_an_objective_from_a_file_is_trained_on(folder, tmp_path):
+    """The example that we ship is DAPO written anew: the same loss, gradient and metrics."""
+    shipped = Path(__file__).parents[2] / "examples/your-own-objective/my_objective.py"
+    found = {}
+    for objective in ("dapo", f"{shipped}:loss"):
+        trainer = make_trainer(folder, tmp_path, objective=objective, temperature=0.8)
+        inputs = batch(trainer)
+        move(trainer, inputs, 0.3)
+        trainer.clip = (0.2, 0.28)
+        found[objective] = *loss_and_gradient(trainer, inputs), inputs["advantages"]
+        assert 0 < trainer._metrics["train"]["objective/clip_ratio"][-1] < 1
+    (loss, gradient, advantages), (own_loss, own_gradient, own_advantages) = found.values()
+    assert loss == pytest.approx(own_loss, abs=1e-6)
+    torch.testing.assert_close(gradient, own_gradient, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(advantages, own_advantages)
 
 
 def test_rows_without_signal_cost_no_forward(folder, tmp_path, monkeypatch):
