@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.text import nearest
 
@@ -52,8 +53,8 @@ class GRPOConfig(BaseModel):
     temperature: float = Field(default=1.0, gt=0)
     beta: float = Field(default=0.0, ge=0)
     objective: str = "dapo"  # one of OBJECTIVES, or path.py:function
-    epsilon: float | None = Field(default=None, gt=0)  # None: what the objective's paper has
-    epsilon_high: float | None = Field(default=None, gt=0)  # None: the paper's, or epsilon
+    epsilon: float | None = Field(default=None, gt=0, lt=1)  # None: what the paper has
+    epsilon_high: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     reward: str = "task"  # a reward of reward_models, by name, or path.py:function
@@ -71,6 +72,15 @@ class GRPOConfig(BaseModel):
                 f"unknown {name!r}{nearest(name, OBJECTIVES)}; write {known} or path.py:function"
             )
         return name
+
+    @model_validator(mode="after")
+    def _weights_of_1_stay(self) -> Self:
+        if self.objective == "cispo" and self.epsilon_high is not None and self.epsilon_high < 1:
+            raise ValueError(
+                f"epsilon_high: {self.epsilon_high} is the most a weight may be in cispo; "
+                "write 1 or more, or leave it out for 5"
+            )
+        return self
 
     def clip(self) -> tuple[float, float]:
         """How far below and above 1 the ratio may go: as written, else as in the paper."""

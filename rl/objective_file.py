@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,21 @@ def load_objective(name: str) -> Objective:
             "write def loss(batch): ... return loss, {}"
         )
     advantage = getattr(module, "advantage", None)
+    if advantage is not None and not callable(advantage):
+        raise TaskError(f"objective {name}: advantage is {_shape(advantage)}, not a function")
     return Objective(
         _checked_loss(name, function),
-        _checked_advantage(name, advantage) if callable(advantage) else group_normalized,
+        group_normalized if advantage is None else _checked_advantage(name, advantage),
         skips=False,  # who knows
     )
 
 
 def _checked_loss(name: str, function: Any) -> Loss:
+    """Asked on a copy of the log-probabilities, so that its gradient is seen before it acts."""
+
     def loss(batch: Batch) -> tuple[Tensor, Metrics]:
-        found = _call(name, function, batch)
+        leaf_BT = batch.logps_BT.detach().requires_grad_()
+        found = _call(name, function, replace(batch, logps_BT=leaf_BT))
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
             raise TaskError(
                 f"objective {name}: returned {_shape(found)}; return (loss, metrics), the metrics "
@@ -59,9 +65,13 @@ def _checked_loss(name: str, function: Any) -> Loss:
                 f"objective {name}: the loss is {_shape(value)}; return one number with a "
                 "gradient, made of batch.logps_BT and summed up"
             )
-        if not value.isfinite():
-            raise TaskError(f"objective {name}: the loss is {value.item()}; it must be finite")
-        return value, {key: _number(name, key, v) for key, v in metrics.items()}
+        (gradient_BT,) = _call(name, lambda v: torch.autograd.grad(v, leaf_BT), value)
+        for what, numbers in (("loss", value), ("gradient", gradient_BT)):
+            if not numbers.isfinite().all():
+                raise TaskError(f"objective {name}: its {what} is not finite")
+        same_BT = gradient_BT * batch.logps_BT  # summed up, it has the loss's gradient
+        total = same_BT.sum() + (value.detach() - same_BT.detach().sum())
+        return total, {key: _number(name, key, v) for key, v in metrics.items()}
 
     return loss
 
@@ -74,7 +84,9 @@ def _checked_advantage(name: str, function: Any) -> Advantage:
                 f"objective {name}, advantage: returned {_shape(found)} for rewards of shape "
                 f"{tuple(rewards_GN.shape)}; return one number for each"
             )
-        return found
+        if found.isinf().any():
+            raise TaskError(f"objective {name}, advantage: returned an infinite number")
+        return found.detach().to(rewards_GN)
 
     return advantage
 
@@ -82,14 +94,15 @@ def _checked_advantage(name: str, function: Any) -> Advantage:
 def _call(name: str, function: Any, argument: Any) -> Any:
     try:
         return function(argument)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
         raise TaskError(f"objective {name}: raised {what}") from error
 
 
 def _number(name: str, key: Any, value: Any) -> Tensor:
     try:
-        return torch.as_tensor(value).detach().float().reshape(())
+        number = torch.as_tensor(value).detach().float().reshape(())
+        return number.where(number.isfinite(), torch.nan)  # which a log leaves out
     except (TypeError, ValueError, RuntimeError) as error:
         raise TaskError(
             f"objective {name}: metric {key!r} is {_shape(value)}; give one number"

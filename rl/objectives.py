@@ -138,8 +138,9 @@ def with_kl(
 ) -> tuple[Tensor, Metrics]:
     """Add `beta` times the distance to the reference, if there is one.
 
-    The ratio makes the gradient, too, that of the KL divergence (DeepSeek-V3.2, 2025,
-    arXiv:2512.02556): on policy it changes no value.
+    A token's ratio makes the gradient, too, that of the KL divergence (DeepSeek-V3.2, 2025,
+    arXiv:2512.02556); an answer's ratio, as in gspo, does so only nearly. On policy it changes no
+    value.
     """
     if batch.ref_logps_BT is None:
         return losses, metrics
@@ -236,7 +237,8 @@ def vespo(batch: Batch) -> tuple[Tensor, Metrics]:
 
 def rloo(batch: Batch) -> tuple[Tensor, Metrics]:
     """REINFORCE on whole answers, each against the others (Ahmadian et al., 2024,
-    arXiv:2402.14740); off-policy, PPO's clip on the answer's full ratio."""
+    arXiv:2402.14740); off-policy, PPO's clip on the answer's full ratio. A KL term is part of the
+    loss, as everywhere here; the paper takes it off the reward."""
     moved_BT = (batch.logps_BT - batch.old_logps_BT) * batch.mask_BT
     losses_B1, metrics = clipped(moved_BT.sum(1, keepdim=True).exp(), batch)
     share_BT = batch.mask_BT / batch.mask_BT.sum(1, keepdim=True).clamp(min=1)

@@ -76,7 +76,8 @@ class SeamTrainer(GRPOTrainer):
         finally:
             self._live = self._logps = None
         tokens = batch.mask_BT.sum().clamp(min=1)
-        named = {name if name == "kl" else f"objective/{name}": v for name, v in metrics.items()}
+        own = {"kl"} if batch.ref_logps_BT is not None else set()
+        named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
         named["entropy"] = (entropies_BT * batch.mask_BT).sum() / tokens
         for name, value in named.items():
             gathered = self.accelerator.gather(value.detach().float())

@@ -49,7 +49,10 @@ def test_without_an_advantage_it_is_that_of_grpo(tmp_path):
         ("return batch.logps_BT, {}", r"the loss is a tensor of shape \(2, 3\); return one number"),
         ("return batch.mask_BT.sum(), {}", r"shape \(\) without a gradient"),
         ("return 1.0, {}", "the loss is a float"),
-        ("return batch.logps_BT.sum() * float('nan'), {}", "the loss is nan; it must be finite"),
+        ("return batch.logps_BT.sum() * float('nan'), {}", "its loss is not finite"),
+        ("return (batch.logps_BT + 1).abs().sqrt().sum(), {}", "its gradient is not finite"),
+        ("r = batch.logps_BT.exp(); r.clamp_(0, 1); return r.sum(), {}", "raised RuntimeError"),
+        ("raise SystemExit(3)", "raised SystemExit: 3"),
         ("return batch.logps_BT.sum(), {'x': [1, 2]}", "metric 'x' is a list; give one number"),
         ("return batch.logp.sum(), {}", "raised AttributeError: 'Batch' object has no attribute"),
     ],
@@ -82,3 +85,30 @@ def test_names_that_stand_for_nothing(name, said):
 def test_a_function_that_is_not_there(tmp_path):
     with pytest.raises(TaskError, match=r"defines no function 'los' \(did you mean \"loss\"\?\)"):
         load(tmp_path, "def loss(batch):\n    return 0, {}\n", name="los")
+
+
+def test_an_advantage_that_is_no_function_or_no_number(tmp_path):
+    with pytest.raises(TaskError, match="advantage is a int, not a function"):
+        load(tmp_path, "def loss(b):\n    pass\nadvantage = 3\n")
+    text = "def loss(b):\n    pass\ndef advantage(r):\n    return r / 0\n"
+    with pytest.raises(TaskError, match="infinite"):
+        load(tmp_path, text, "loss").advantage(torch.ones(2, 3))
+    (tmp_path / "other").mkdir()
+    truth = load(
+        tmp_path / "other", "def loss(b):\n    pass\ndef advantage(r):\n    return r > 0\n"
+    )
+    assert truth.advantage(torch.ones(2, 3)).dtype == torch.float32
+
+
+def test_a_metric_without_a_number_is_left_out_of_the_log(tmp_path):
+    objective = load(tmp_path, "def loss(b):\n    return b.logps_BT.sum(), {'x': float('inf')}\n")
+    assert objective.loss(batch())[1]["x"].isnan()
+
+
+def test_the_gradient_is_that_of_the_file(tmp_path):
+    text = "def loss(b):\n    return (b.logps_BT ** 2 * b.mask_BT).sum(), {}\n"
+    rows = batch()
+    loss, _ = load(tmp_path, text).loss(rows)
+    loss.backward()
+    assert loss.item() == 6.0
+    torch.testing.assert_close(rows.logps_BT.grad, torch.full((2, 3), -2.0))

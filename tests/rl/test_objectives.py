@@ -192,3 +192,12 @@ def test_an_unknown_objective_is_refused():
         ValueError, match=r"unknown 'gsop' \(did you mean \"gspo\"\?\).*path.py:function"
     ):
         GRPOConfig(objective="gsop")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"epsilon": 1.0}, {"epsilon_high": math.inf}, {"objective": "cispo", "epsilon_high": 0.28}],
+)
+def test_clips_that_make_no_sense_are_refused(odd):
+    with pytest.raises(ValueError, match="epsilon"):
+        GRPOConfig(**odd)

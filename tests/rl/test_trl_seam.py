@@ -11,6 +11,7 @@ import torch
 import trl
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 import rl.trl_seam
 from evaluation.types import Context
@@ -159,6 +160,44 @@ def move(trainer: SeamTrainer, inputs: dict, by: float) -> None:
         inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"] + by * noise
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_step_in_several_forwards_is_the_same_step(folder, tmp_path, objective):
+    """Some of its forwards have no row that teaches; stock TRL splits the step alike."""
+    found = {}
+    for rows, stock in ((24, False), (4, False), (4, True)):
+        if stock and objective == "rloo":
+            continue
+        trainer = make_trainer(folder, tmp_path, objective=objective, rows_per_forward=rows)
+        if stock:
+            as_stock(trainer, objective)
+        inputs = batch(trainer)
+        move(trainer, inputs, 0.3)
+        parts = 24 // rows
+        trainer.current_gradient_accumulation_steps = parts
+        trainer.model.zero_grad()
+        for part in split_tensor_dict(inputs, parts):
+            trainer._compute_loss(trainer.model, part).backward()
+        grads = [p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad]
+        found[rows, stock] = torch.cat(grads)
+    split = found.pop((4, False))
+    if objective == "bnpo":  # by definition another step
+        del found[24, False]
+    for other in found.values():
+        assert (split - other).norm() / other.norm() <= 1e-4
+
+
+@pytest.mark.parametrize("objective", ["grpo", "dr_grpo"])
+def test_answers_without_a_reward_are_left_out_as_in_trl(folder, tmp_path, objective):
+    trainer = make_trainer(folder, tmp_path, objective=objective)
+    some = [None if i % 3 == 0 or i // 4 == 2 or (i // 4 == 4 and i % 4) else i * 5 % 7
+            for i in range(24)]  # fmt: skip
+    trainer.rollouts.reward = lambda *_, **__: some
+    advantages = batch(trainer)["advantages"]
+    as_stock(trainer, objective)
+    torch.testing.assert_close(advantages, batch(trainer)["advantages"], atol=1e-6, rtol=0)
+    assert advantages.any() and not advantages[[i for i in range(24) if some[i] is None]].any()
+
+
 @pytest.mark.parametrize("moved", [0.0, 0.3])
 def test_rloo_equals_stock_trl(folder, tmp_path, moved):
     trainer = make_trainer(folder, tmp_path, objective="rloo", temperature=0.8)
@@ -190,17 +229,18 @@ def test_rloo_equals_stock_trl(folder, tmp_path, moved):
 
 
 def test_an_objective_from_a_file_is_trained_on(folder, tmp_path):
-    """The example that we ship is DAPO written anew: the same loss, gradient and metrics."""
+    """The example that we ship is DAPO written anew: the same loss, gradient and clip ratio."""
     shipped = Path(__file__).parents[2] / "examples/your-own-objective/my_objective.py"
-    found = {}
+    found, clip_ratios = {}, []
     for objective in ("dapo", f"{shipped}:loss"):
         trainer = make_trainer(folder, tmp_path, objective=objective, temperature=0.8)
         inputs = batch(trainer)
         move(trainer, inputs, 0.3)
         trainer.clip = (0.2, 0.28)
         found[objective] = *loss_and_gradient(trainer, inputs), inputs["advantages"]
-        assert 0 < trainer._metrics["train"]["objective/clip_ratio"][-1] < 1
+        clip_ratios.append(trainer._metrics["train"]["objective/clip_ratio"][-1])
     (loss, gradient, advantages), (own_loss, own_gradient, own_advantages) = found.values()
+    assert 0 < clip_ratios[0] < 1 and clip_ratios[0] == pytest.approx(clip_ratios[1])
     assert loss == pytest.approx(own_loss, abs=1e-6)
     torch.testing.assert_close(gradient, own_gradient, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(advantages, own_advantages)
