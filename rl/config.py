@@ -21,15 +21,15 @@ class LoraConfig(BaseModel):
     target_modules: str | list[str] = "all-linear"
 
 
-# The objectives of rl.objectives, and the clip each paper writes: below 1, above 1.
+# The objectives of rl.objectives, and their clips where a spec writes none: below 1, above 1.
 OBJECTIVES: dict[str, tuple[float, float]] = {
     "grpo": (0.2, 0.2),
     "dr_grpo": (0.2, 0.2),
     "dapo": (0.2, 0.28),
     "bnpo": (0.2, 0.2),
     "gspo": (3e-4, 4e-4),
-    "luspo": (3e-4, 4e-4),
-    "cispo": (0.2, 5.0),  # the upper one is the most a weight may be; there is no lower one
+    "luspo": (3e-4, 4e-4),  # as gspo
+    "cispo": (0.2, 5.0),  # only the upper one, the most a weight may be (arXiv:2510.13786)
     "sapo": (0.2, 0.2),  # neither is used
     "vespo": (0.2, 0.2),  # neither is used
     "rloo": (0.2, 0.2),
@@ -53,7 +53,7 @@ class GRPOConfig(BaseModel):
     temperature: float = Field(default=1.0, gt=0)
     beta: float = Field(default=0.0, ge=0)
     objective: str = "dapo"  # one of OBJECTIVES, or path.py:function
-    epsilon: float | None = Field(default=None, gt=0, lt=1)  # None: what the paper has
+    epsilon: float | None = Field(default=None, gt=0, lt=1)  # None: as in OBJECTIVES
     epsilon_high: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
@@ -83,7 +83,7 @@ class GRPOConfig(BaseModel):
         return self
 
     def clip(self) -> tuple[float, float]:
-        """How far below and above 1 the ratio may go: as written, else as in the paper."""
+        """How far below and above 1 the ratio may go: as written, else as in OBJECTIVES."""
         low, high = OBJECTIVES.get(self.objective, (0.2, 0.2))
         written = self.epsilon if self.epsilon is not None else low
         above = high if self.epsilon is None or self.objective == "cispo" else self.epsilon

@@ -171,10 +171,8 @@ def dr_grpo(batch: Batch) -> tuple[Tensor, Metrics]:
 
 
 def dapo(batch: Batch) -> tuple[Tensor, Metrics]:
-    """Every token of a step counts alike (Yu et al., 2025, arXiv:2503.14476).
-
-    The paper also clips higher above than below: write `epsilon_high: 0.28`.
-    """
+    """Every token of a step counts alike, and the clip is wider above (Yu et al., 2025,
+    arXiv:2503.14476)."""
     losses, metrics = _clipped_with_kl(token_ratio(batch), batch)
     return per_token(losses, batch), metrics
 
@@ -186,10 +184,8 @@ def bnpo(batch: Batch) -> tuple[Tensor, Metrics]:
 
 
 def gspo(batch: Batch) -> tuple[Tensor, Metrics]:
-    """One ratio for an answer (Zheng et al., 2025, arXiv:2507.18071).
-
-    Such ratios stay close to 1: the paper writes `epsilon: 3e-4` and `epsilon_high: 4e-4`.
-    """
+    """One ratio for an answer, which stays close to 1 and is clipped there (Zheng et al., 2025,
+    arXiv:2507.18071)."""
     losses, metrics = _clipped_with_kl(sequence_ratio(batch), batch)
     return per_row(losses, batch), metrics
 
@@ -202,7 +198,7 @@ def luspo(batch: Batch) -> tuple[Tensor, Metrics]:
 
 def cispo(batch: Batch) -> tuple[Tensor, Metrics]:
     """Clips the weight of a token's gradient and drops no token (MiniMax, 2025,
-    arXiv:2506.13585). The weight is at most `epsilon_high` (the paper's 5, for instance)."""
+    arXiv:2506.13585). The weight is at most `epsilon_high`."""
     ratio_BT = token_ratio(batch)
     stopped = (ratio_BT > batch.epsilon_high) & (batch.advantages_BT > 0)
     weights_BT = ratio_BT.detach().clamp(max=batch.epsilon_high)

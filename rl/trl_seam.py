@@ -135,7 +135,7 @@ class SeamTrainer(GRPOTrainer):
         """As TRL's: (B, T) log-probabilities at the training temperature and entropies.
 
         Entropies of rows left out are the mean of the others (NaN without others, which TRL leaves
-        out of its log), so TRL's logged mean is that of the rows computed.
+        out of its log), so the logged mean is that of the rows computed.
         """
         if compute_aux_loss or any(value is not None for value in media.values()):
             raise NotImplementedError("the shared-prefix forward has no auxiliary loss or images")

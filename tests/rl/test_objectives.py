@@ -183,7 +183,7 @@ def test_a_group_of_which_one_answer_has_a_reward_teaches_nothing():
         ({"objective": "mine.py:loss"}, (0.2, 0.2)),
     ],
 )
-def test_clips_are_the_papers_unless_written(written, clip):
+def test_clips_are_the_objectives_own_unless_written(written, clip):
     assert GRPOConfig(**written).clip() == clip
 
 
