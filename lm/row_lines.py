@@ -3,8 +3,8 @@
 A decoding step multiplies one query of each row with that row's own keys: many products too small
 for a matrix library, which reach a quarter of what the memory delivers. On a CPU the same sums are
 bags of an embedding table (`torch.nn.functional.embedding_bag`, whose fp32 kernel reaches half of
-it and more): an output is the sum of V's rows weighted by probabilities, and the scores of a block of
-keys are the sum of the transposed block's rows weighted by the query. Bags differ in size, so a
+it and more): an output is the sum of V's rows weighted by probabilities, and the scores of a block
+of keys are the sum of the transposed block's rows weighted by the query. Bags differ in size, so a
 row is read to its own length. On two cores twice as fast as batched products or flash attention.
 """
 

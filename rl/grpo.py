@@ -3,8 +3,9 @@
 Group relative policy optimization (Shao et al., 2024, arXiv:2402.03300) and its relatives
 (rl/objectives.py) on TRL's trainer, on LoRA weights. One batch of rollouts makes one optimizer
 step, so every step is on-policy, the importance ratio is 1, and a run that was killed goes on bit
-by bit from its checkpoint. Kept simple: a constant learning rate after the warm-up, so that the first steps of a long run are those
-of a short one; no dropout of truncated answers, since the evaluator counts them too.
+by bit from its checkpoint. Kept simple: a constant learning rate after the warm-up, so that the
+first steps of a long run are those of a short one; no dropout of truncated answers, since the
+evaluator counts them too.
 """
 
 from __future__ import annotations
