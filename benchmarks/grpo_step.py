@@ -39,7 +39,7 @@ from lm.types import Sampling
 from reward_models.load import load_reward
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
-from rl.adapter import with_adapter
+from rl.weights import with_adapter
 from rl.config import GRPOConfig
 from rl.grpo import trainer_arguments
 from rl.objective_file import load_objective

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from lm.ledger import Ledger
+from lm.source import weights_fingerprint
 from lm.types import LanguageModel, Sampling
 from tasks.types import Example, Prompt, Score
 
@@ -22,18 +23,33 @@ ScoreFunction = Callable[[Example, str], Score]
 
 @dataclass(frozen=True)
 class Policy:
-    """`model` is a source for `lm.source` (Hub id, folder, alias); `adapter` a PEFT folder."""
+    """`model` is a source for `lm.source` (Hub id, folder, alias).
+
+    `weights` is a model folder that full training wrote, loaded in the place of `model`; `adapter`
+    a PEFT folder, put on top of either; `quantization` how the weights below it are held.
+    """
 
     model: str
     prompt: Prompt
     adapter: Path | None = None
+    weights: Path | None = None
+    quantization: Literal["nf4"] | None = None
+
+    @property
+    def source(self) -> str:
+        """What to load: the weights trained here, else the model."""
+        return self.model if self.weights is None else str(self.weights)
 
     def fingerprint(self) -> str:
-        """16 hex digits over model name, adapter *contents* and prompt."""
+        """16 hex digits over model name, the *contents* of weights and adapter, and prompt."""
         digest = hashlib.sha256(f"{self.model}\0{self.prompt.to_json()}".encode())
         if self.adapter is not None:
             for path in sorted(self.adapter.glob("adapter_*")):
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        if self.weights is not None:
+            digest.update(f"weights\0{weights_fingerprint(self.weights)}".encode())
+        if self.quantization is not None:
+            digest.update(self.quantization.encode())
         return digest.hexdigest()[:16]
 
     def with_prompt(self, prompt: Prompt) -> Policy:
@@ -41,6 +57,10 @@ class Policy:
 
     def with_adapter(self, adapter: Path) -> Policy:
         return replace(self, adapter=adapter)
+
+    def with_weights(self, weights: Path) -> Policy:
+        """The policy after full training: what an adapter had learned is in the weights now."""
+        return replace(self, weights=weights, adapter=None, quantization=None)
 
 
 class Progress(Protocol):

@@ -52,11 +52,12 @@ class Experiment:
 
         model = self.spec.model
         return load_model(
-            locate_model(policy.model, self.base),
+            locate_model(policy.source, self.base),
             adapter=policy.adapter,
             ledger=ledger,
             device=model.device,
             dtype=model.dtype,
+            quantization=policy.quantization,
         )
 
 

@@ -27,7 +27,7 @@ from evaluation.types import Policy
 from experiments.errors import SpecError
 from experiments.plan import Arm
 from experiments.spec import ExperimentSpec
-from lm.staging import staged_folder
+from lm.staging import link_or_copy, staged_folder
 from tasks.types import Prompt
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -125,26 +125,36 @@ class RunFolder:
             path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, True)
 
     def save_policy(self, key: str, policy: Policy) -> None:
-        """Write stages/<key>/policy/; an adapter is copied in unless an earlier stage holds it."""
+        """Write stages/<key>/policy/; weights are taken in unless an earlier stage holds them."""
         folder = self.stage(key) / "policy"
-        kept = policy.adapter
+        told: dict[str, Any] = {"quantization": policy.quantization}
         with staged_folder(folder) as draft:
-            if kept is not None and kept.resolve().is_relative_to(self.stage(key).resolve()):
-                copy_adapter(kept, draft / "adapter", policy.model)
-                kept = folder / "adapter"
-            where = os.path.relpath(kept, self.path) if kept is not None else None
+            for part, copy in (("adapter", copy_adapter), ("weights", copy_weights)):
+                kept: Path | None = getattr(policy, part)
+                if kept is not None and kept.resolve().is_relative_to(self.stage(key).resolve()):
+                    copy(kept, draft / part, policy.model)
+                    kept = folder / part
+                told[part] = os.path.relpath(kept, self.path) if kept is not None else None
             write_text(draft / "prompt.json", policy.prompt.to_json())
-            write_text(draft / "policy.json", json.dumps({"adapter": where}))
+            write_text(draft / "policy.json", json.dumps(told))
 
     def load_policy(self, key: str, model: str) -> Policy:
         """The policy a finished stage ended with. Raises SpecError when it cannot be read."""
         folder = self.stage(key) / "policy"
         try:
             prompt = Prompt.from_json((folder / "prompt.json").read_text(encoding="utf-8"))
-            adapter = _read_json(folder / "policy.json")["adapter"]
+            told = _read_json(folder / "policy.json")
+            adapter, weights = told["adapter"], told.get("weights")
+            quantization = told.get("quantization")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self.stage(key), str(error)) from None
-        return Policy(model, prompt, self.path / adapter if adapter else None)
+        return Policy(
+            model,
+            prompt,
+            self.path / adapter if adapter else None,
+            self.path / weights if weights else None,
+            quantization,
+        )
 
 
 ARM_KEYS = {"arm", "seed", "stages", "eval", "test_reads", "exam"}
@@ -186,6 +196,11 @@ def copy_adapter(source: Path, target: Path, model: str) -> None:
     config = json.loads((target / ADAPTER_FILES[0]).read_text())
     config["base_model_name_or_path"] = without_home(model)
     write_text(target / ADAPTER_FILES[0], json.dumps(config, indent=1, sort_keys=True))
+
+
+def copy_weights(source: Path, target: Path, _: str) -> None:
+    """Take over a model folder; its large files as links, which cost no room."""
+    shutil.copytree(source, target, copy_function=link_or_copy)
 
 
 def without_home(value: Any) -> Any:

@@ -132,10 +132,11 @@ def evaluate(options: Namespace) -> int:
         sampling = replace(sampling, max_tokens=options.max_tokens)
     records = run_evaluation(
         load_model(
-            saved.model.source,
+            saved.policy.source,
             adapter=saved.policy.adapter,
             device=saved.model.device,
             dtype=saved.model.dtype,
+            quantization=saved.policy.quantization,
         ),
         saved.policy.prompt,
         required_split(task, options.split)[: options.limit],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import threading
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from lm.generation import decode
@@ -27,7 +28,7 @@ ROWS_PER_FORWARD = 32
 # a forward switches the model's attention, and all threads would see it
 _one_at_a_time = threading.RLock()
 # peft 0.21 asks by a name that transformers 5.23 is giving up
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -59,10 +60,12 @@ def load_model(
     ledger: Ledger | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantization: str | None = None,
 ) -> HFModel:
     """Load what `source` names (see `lm.source.resolve`), with a PEFT adapter when given.
 
-    Raises ModelError when the model cannot be found or read.
+    `quantization="nf4"` holds the linear layers in 4 bits (Dettmers et al., 2023, QLoRA,
+    arXiv:2305.14314) with bitsandbytes. Raises ModelError when the model cannot be found or read.
     """
     folder = resolve(source)
     where = pick_device(device)
@@ -72,18 +75,44 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=kind, use_safetensors=True, output_loading_info=True
+            folder,
+            dtype=kind,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_quantized(quantization, kind, where),
         )
         model, found = loaded
         if found["missing_keys"]:  # transformers would fill them with random numbers
             raise ValueError(f"its weights lack {min(found['missing_keys'])}")
+    except ModelError:
+        raise
     except Exception as error:  # a foreign folder can fail in any way
         raise ModelError(f"model: cannot load {source!r}: {_first_line(error)}") from error
+    if quantization is not None:
+        fingerprint = hashlib.sha256(f"{fingerprint}{quantization}".encode()).hexdigest()[:16]
     if adapter is not None:
         both = fingerprint + weights_fingerprint(adapter)
         fingerprint = hashlib.sha256(both.encode()).hexdigest()[:16]
         model = _with_adapter(model, adapter)
-    return HFModel(model.to(where), tokenizer, name=source, ledger=ledger, fingerprint=fingerprint)
+    placed = model if quantization else model.to(where)
+    return HFModel(placed, tokenizer, name=source, ledger=ledger, fingerprint=fingerprint)
+
+
+def _quantized(quantization: str | None, dtype: torch.dtype, device: torch.device) -> Any:
+    """What `from_pretrained` needs to hold the weights in 4 bits."""
+    if quantization is None:
+        return {}
+    if quantization != "nf4":
+        raise ModelError(f"quantization: unknown {quantization!r}; write nf4 or leave it out")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("quantization: nf4 needs bitsandbytes; pip install bitsandbytes")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
@@ -193,7 +222,7 @@ class HFModel:
         for start in range(0, len(prompts), ROWS_PER_FORWARD):
             part = slice(start, start + ROWS_PER_FORWARD)
             with torch.no_grad(), _one_at_a_time, packed_weights(self.model):
-                table, _ = completion_logprobs(self.model, prompts[part], completions[part])
+                table = completion_logprobs(self.model, prompts[part], completions[part])[0]
             rows = zip(table.tolist(), completions[part], strict=True)
             result += [row[: len(ids)] for row, ids in rows]
         return result

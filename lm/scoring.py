@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,17 @@ from lm.tree_attention import attend, blocks
 LOGITS_AT_ONCE = 1 << 23  # 32 MB in fp32
 
 
+class Scored(NamedTuple):
+    """(B, T) fp32 each, T the longest completion, zero behind each completion's end.
+
+    `values_BT` are what a critic says of the text before each token.
+    """
+
+    logprobs_BT: Tensor
+    entropies_BT: Tensor | None = None
+    values_BT: Tensor | None = None
+
+
 def completion_logprobs(
     model: Any,
     prompt_ids: Sequence[Sequence[int]],
@@ -25,17 +36,18 @@ def completion_logprobs(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+    critic: Callable[[Tensor], Tensor] | None = None,
+) -> Scored:
     """Log-probabilities in nats, and entropies, of completion tokens after their prompts.
 
-    Two (B, T) fp32 tensors, T the longest completion, zero behind each completion's end (the
-    second None unless `with_entropy`; it carries no gradient). What rows begin with in common,
-    prompts and answers alike, is computed once, forward and backward, and the gradient is exact.
-    Logits are divided by `temperature`, as TRL does. `model` is a causal LM of transformers, or
-    peft's wrap; one without standard attention runs row by row, padded.
+    Entropies carry no gradient and are None unless `with_entropy`; `critic` maps hidden states
+    (N, D) to values (N,). What rows begin with in common, prompts and answers alike, is computed
+    once, forward and backward, and the gradient is exact. Logits are divided by `temperature`, as
+    TRL does. `model` is a causal LM of transformers, or peft's wrap; one without standard
+    attention runs row by row, padded.
     """
     if not completion_ids:
-        return torch.zeros(0, 0, device=model.device), None
+        return Scored(torch.zeros(0, 0, device=model.device))
     rows = [[*prompt, *ids] for prompt, ids in zip(prompt_ids, completion_ids, strict=True)]
     lengths = [len(ids) for ids in completion_ids]
     row_E = np.repeat(np.arange(len(rows)), lengths)
@@ -44,8 +56,9 @@ def completion_logprobs(
     width = max(lengths, default=0)
     logprobs_BT = torch.zeros(len(rows), width, device=model.device)
     entropies_BT = torch.zeros_like(logprobs_BT) if with_entropy else None
+    values_BT = torch.zeros_like(logprobs_BT) if critic is not None else None
     if not len(row_E):
-        return logprobs_BT, entropies_BT
+        return Scored(logprobs_BT, entropies_BT, values_BT)
 
     if shares_prefixes(model):
         tree = token_tree([row[:-1] for row in rows])
@@ -59,19 +72,24 @@ def completion_logprobs(
         )
     else:
         starts = [len(prompt) - 1 for prompt in prompt_ids]
-        logits_BLV = _padded(model, rows, keep=max(map(len, rows)) - min(starts))
+        keep = max(map(len, rows)) - min(starts)
+        logits_BLV, hidden_BLD = _padded(model, rows, keep, critic is not None)
         offset = max(map(len, rows)) - logits_BLV.shape[1]
         column_E = np.array(starts)[row_E] + step_E - offset
-        flat_E = row_E * logits_BLV.shape[1] + column_E
+        source_E = row_E * logits_BLV.shape[1] + column_E
+        hidden_ND = hidden_BLD.flatten(0, 1)
         logprobs_E, entropies_E = _read(
-            lambda logits: logits, logits_BLV.flatten(0, 1), flat_E, token_E, temperature,
+            lambda logits: logits, logits_BLV.flatten(0, 1), source_E, token_E, temperature,
             with_entropy,
         )  # fmt: skip
     place = _tensor(row_E, model.device), _tensor(step_E, model.device)
     logprobs_BT = logprobs_BT.index_put(place, logprobs_E)
     if entropies_BT is not None:
         entropies_BT[place] = entropies_E
-    return logprobs_BT, entropies_BT
+    if values_BT is not None and critic is not None:
+        values_E = critic(hidden_ND[_tensor(source_E, model.device)]).float()
+        values_BT = values_BT.index_put(place, values_E)
+    return Scored(logprobs_BT, entropies_BT, values_BT)
 
 
 def _packed(model: Any, tree: Any) -> Tensor:
@@ -82,17 +100,24 @@ def _packed(model: Any, tree: Any) -> Tensor:
     )
 
 
-def _padded(model: Any, rows: Sequence[Sequence[int]], keep: int) -> Tensor:
-    """Logits (B, keep, V) of the last columns; the padding stands behind, where no token looks."""
+def _padded(
+    model: Any, rows: Sequence[Sequence[int]], keep: int, with_hidden: bool
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, keep, V) of the last columns; the padding stands behind, where no token looks.
+
+    Hidden states (B, keep, D) come along `with_hidden`, else something small.
+    """
     width = max(map(len, rows))
     ids = [[*row, *[0] * (width - len(row))] for row in rows]
     mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-    return model(
+    out = model(
         input_ids=torch.tensor(ids, device=model.device),
         attention_mask=torch.tensor(mask, device=model.device),
         use_cache=False,
         logits_to_keep=keep,
-    ).logits
+        output_hidden_states=with_hidden,
+    )
+    return out.logits, out.hidden_states[-1][:, -keep:] if with_hidden else out.logits[..., :1]
 
 
 def _read(

@@ -36,3 +36,11 @@ def _put(draft: Path, target: Path, workshop: Path) -> None:
         except OSError as error:  # another process was there in between
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """For files that are only ever replaced, never written into: a hard link where there can be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

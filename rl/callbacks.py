@@ -1,50 +1,73 @@
-"""What happens around TRL's optimizer steps: evaluate, log, keep the best, seal checkpoints."""
+"""What happens around a trainer's steps: evaluate, log, keep the best, seal checkpoints."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pyarrow as pa
 from transformers import TrainerCallback
 
 from evaluation.types import Context
 from rl.journal import Journal, Mark
-from rl.rollouts import Rollouts
+
+
+class StepRecord(Protocol):
+    """What a method knows of its newest step.
+
+    `trained_tokens` counts the tokens that went through forward and backward since it was last set
+    to 0; whoever counts them sets it.
+    """
+
+    trained_tokens: int
+
+    def row(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Columns for metrics.jsonl, some of them out of what the trainer logged."""
+        ...
+
+    def table(self) -> pa.Table | None:
+        """The step's rollouts (`rl.rollouts.SCHEMA`), None for a method that draws none."""
+        ...
 
 
 class StageCallback(TrainerCallback):
-    """Writes a stage's journal while TRL trains.
+    """Writes a stage's journal while a trainer trains.
 
-    `evaluate()` gives the dev score of the live weights, `save(folder)` writes their adapter. The
-    best step is chosen by dev score, the earlier of equals; step 0 is the incoming policy.
+    `evaluate()` gives the dev score of the live weights, `save(folder)` writes them. The best step
+    is chosen by dev score, the earlier of equals; step 0 is the incoming policy. A step of ours
+    makes `updates` optimizer updates, after which the trainer logs.
     """
 
     def __init__(
         self,
-        rollouts: Rollouts,
+        record: StepRecord,
         journal: Journal,
         context: Context,
         evaluate: Callable[[], float],
         save: Callable[[Path], None],
         *,
         eval_every: int,
+        updates: int = 1,
     ):
-        self.rollouts = rollouts
+        self.record = record
         self.journal = journal
         self.context = context
         self.evaluate = evaluate
         self.save = save
         self.eval_every = eval_every
+        self.updates = updates
         self.best_step = 0
         self.best_score = 0.0
         self.dev_score: float | None = None
+        self._seconds = 0.0
 
     def resume(self, mark: Mark) -> None:
         self.best_step, self.best_score = mark.best_step, mark.best_score
 
-    def mark(self, step: int) -> Mark:
+    def mark(self, update: int) -> Mark:
+        step = update // self.updates
         return Mark(step, self.best_step, self.best_score, self.context.ledger.to_json())
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -56,39 +79,52 @@ class StageCallback(TrainerCallback):
         self._sampling_before = self._sampling_seconds()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._started
+        self._seconds += seconds
         self.context.ledger.add_training(
-            tokens=self.rollouts.trained_tokens,
+            tokens=self.record.trained_tokens,
             steps=1,
-            seconds=self._seconds - (self._sampling_seconds() - self._sampling_before),
+            seconds=seconds - (self._sampling_seconds() - self._sampling_before),
         )
+        self.record.trained_tokens = 0
 
     def on_log(self, args: Any, state: Any, control: Any, **shared: Any) -> None:
         logs = shared["logs"]
         if "loss" not in logs:
-            return  # TRL's summary at the end
-        step = state.global_step
-        row = self._row(step, logs)
-        self.journal.keep_rollouts(step, self.rollouts.table())
-        self.journal.log(row)
-        if step % self.eval_every == 0 or step == state.max_steps:
-            self.measure(step)
-        shown = {name: row[name] for name in ("reward", "score", "seconds")} | {
-            "dev": self.dev_score
+            return  # the trainer's summary at the end
+        step, steps = state.global_step // self.updates, state.max_steps // self.updates
+        row = {
+            "step": step,
+            "phase": "train",
+            **self.record.row(logs),
+            "rollouts": self.context.ledger.rollouts,
+            "seconds": round(self._seconds, 3),
         }
+        self._seconds = 0.0
+        table = self.record.table()
+        if table is not None:
+            self.journal.keep_rollouts(step, table)
+        self.journal.log(row)
+        if step % self.eval_every == 0 or step == steps:
+            self.measure(step)
+        shown = {name: row.get(name) for name in ("reward", "score", "loss", "seconds")}
+        shown["dev"] = self.dev_score
         known = {name: value for name, value in shown.items() if value is not None}
-        self.context.progress(step, state.max_steps, **known)
+        if "reward" in known:
+            known.pop("loss", None)
+        self.context.progress(step, steps, **known)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.journal.seal(self.mark(state.global_step))
+        self.journal.seal(self.mark(state.global_step), state.global_step)
 
-    def close(self, step: int) -> None:
+    def close(self, update: int) -> None:
         """Measure what the last steps before the end of the budget have brought."""
+        step = update // self.updates
         if step % self.eval_every:
             self.measure(step)
 
     def measure(self, step: int) -> None:
-        """Score dev with the live weights, log it, and keep the adapter when it is the best."""
+        """Score dev with the live weights, log it, and keep the weights when they are the best."""
         score = self.dev_score = self.evaluate()
         if step == 0:
             self.best_score = score
@@ -97,24 +133,6 @@ class StageCallback(TrainerCallback):
             self.best_step, self.best_score = step, score
         used = self.context.ledger.rollouts
         self.journal.log({"step": step, "phase": "dev", "dev_score": score, "rollouts": used})
-
-    def _row(self, step: int, logs: dict[str, Any]) -> dict[str, Any]:
-        figures = self.rollouts.figures()
-        row = {
-            "step": step,
-            "phase": "train",
-            "reward": figures.pop("reward"),
-            "reward_std": logs["reward_std"],
-            "score": figures.pop("score"),
-            "loss": logs["loss"],
-            "entropy": logs["entropy"],
-            "grad_norm": logs["grad_norm"],
-            **figures,
-            "logprob_gap": self.rollouts.logprob_gap,
-            "rollouts": self.context.ledger.rollouts,
-            "seconds": round(self._seconds, 3),
-        }
-        return row | {k: v for k, v in logs.items() if k == "kl" or k.startswith("objective/")}
 
     def _sampling_seconds(self) -> float:
         usage = self.context.ledger.usage.get("rollout")

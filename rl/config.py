@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -36,32 +36,78 @@ OBJECTIVES: dict[str, tuple[float, float]] = {
 }
 
 
-class GRPOConfig(BaseModel):
-    """Group relative policy optimization (Shao et al., 2024, arXiv:2402.03300) with TRL.
+class WeightsConfig(BaseModel):
+    """What every method that trains weights can be told.
 
-    A step samples `group_size` rollouts for each of `prompts_per_step` train examples. Every
-    `eval_every` steps the dev split is scored with the task's own score; the best checkpoint by
-    that score is the result, the untrained policy (step 0) among the candidates.
+    `weights: lora` trains a low-rank adapter; `qlora` one on weights held in 4 bits (nf4,
+    arXiv:2305.14314), which then belong to the policy; `full` trains every weight. One step is one
+    batch of the method's. Every `eval_every` steps the dev split is scored with the task's own
+    score; the best checkpoint by that score is the result, the untrained policy (step 0) among
+    the candidates.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=25, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)  # None: 3e-4, full 1e-5
+    weights: Literal["lora", "full", "qlora"] = "lora"
+    lora: LoraConfig = LoraConfig()
+    gradient_checkpointing: bool = False
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    eval_every: int = Field(default=5, ge=1)
+    checkpoint_every: int = Field(default=5, ge=1)
+    rows_per_forward: int = Field(default=64, ge=1)
+
+    def rate(self) -> float:
+        """The learning rate: as written, else what fits the kind of weights."""
+        return self.learning_rate or (1e-5 if self.weights == "full" else 3e-4)
+
+    @model_validator(mode="after")
+    def _lora_is_used(self) -> Self:
+        if self.weights == "full" and self.lora != LoraConfig():
+            raise ValueError("lora: weights: full trains no adapter; leave lora out")
+        return self
+
+
+class RolloutConfig(WeightsConfig):
+    """What grpo and ppo share: a step samples `group_size` rollouts for each of
+    `prompts_per_step` train examples and learns from them in `epochs` passes, each in
+    `minibatches` optimizer updates over rows shuffled anew."""
+
     prompts_per_step: int = Field(default=8, ge=1)
     group_size: int = Field(default=8, ge=2)
-    learning_rate: float = Field(default=3e-4, gt=0)
     temperature: float = Field(default=1.0, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
+
+    @model_validator(mode="after")
+    def _minibatches_are_equal(self) -> Self:
+        rows = self.prompts_per_step * self.group_size
+        if rows % self.minibatches:
+            raise ValueError(
+                f"minibatches: {rows} rollouts a step do not split into {self.minibatches} equal "
+                f"parts; write a divisor of {rows}"
+            )
+        return self
+
+    def updates(self) -> int:
+        """Optimizer updates in one step."""
+        return self.epochs * self.minibatches
+
+    def expected_rollouts(self) -> int:
+        """Answers drawn for training; dev evaluations come on top and count as evaluation."""
+        return self.steps * self.prompts_per_step * self.group_size
+
+
+class GRPOConfig(RolloutConfig):
+    """Group relative policy optimization (Shao et al., 2024, arXiv:2402.03300) with TRL."""
+
     beta: float = Field(default=0.0, ge=0)
     objective: str = "dapo"  # one of OBJECTIVES, or path.py:function
     epsilon: float | None = Field(default=None, gt=0, lt=1)  # None: as in OBJECTIVES
     epsilon_high: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
-    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
-    lora: LoraConfig = LoraConfig()
-    eval_every: int = Field(default=5, ge=1)
-    checkpoint_every: int = Field(default=5, ge=1)
-    rows_per_forward: int = Field(default=64, ge=1)
 
     @field_validator("objective")
     @classmethod
@@ -89,6 +135,36 @@ class GRPOConfig(BaseModel):
         above = high if self.epsilon is None or self.objective == "cispo" else self.epsilon
         return written, self.epsilon_high if self.epsilon_high is not None else above
 
-    def expected_rollouts(self) -> int:
-        """Answers drawn for training; dev evaluations come on top and count as evaluation."""
-        return self.steps * self.prompts_per_step * self.group_size
+
+class PPOConfig(RolloutConfig):
+    """Proximal policy optimization (Schulman et al., 2017, arXiv:1707.06347) with a critic.
+
+    `critic: detached` reads the policy's hidden states and sends no gradient back into them;
+    `shared` does, scaled by `value_coefficient`. In the first `value_warmup_steps` steps only the
+    critic learns. The KL divergence to the incoming policy, times `beta`, is taken off each
+    token's reward, or with `kl_in: loss` added to the loss. An answer cut at max_tokens loses
+    `missing_eos_penalty` of its reward.
+    """
+
+    epochs: int = Field(default=2, ge=1)
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    epsilon: float = Field(default=0.2, gt=0, lt=1)
+    value_epsilon: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.1, ge=0)
+    beta: float = Field(default=0.0, ge=0)
+    kl_in: Literal["reward", "loss"] = "reward"
+    whiten: bool = True
+    critic: Literal["detached", "shared"] = "detached"
+    critic_learning_rate: float = Field(default=1e-3, gt=0)
+    value_warmup_steps: int = Field(default=0, ge=0)
+    missing_eos_penalty: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.value_warmup_steps >= self.steps:
+            raise ValueError(
+                f"value_warmup_steps: {self.value_warmup_steps} of {self.steps} steps leaves none "
+                "for the policy; write fewer"
+            )
+        return self

@@ -2,8 +2,8 @@
 
     metrics.jsonl             one row per train step and per dev evaluation
     rollouts/000012.parquet   the rollouts of step 12, merged into rollouts.parquet at the end
-    best/                     the adapter with the best dev score so far
-    checkpoints/checkpoint-10/          written by TRL
+    best/                     the weights with the best dev score so far
+    checkpoints/checkpoint-10/          written by the trainer, by number of optimizer updates
     checkpoints/checkpoint-10/stage/    mark.json, and best/ as it was then
     result.json               the mark of a stage that has ended
 
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lm.ledger import Ledger
-from lm.staging import staged_folder
+from lm.staging import link_or_copy, staged_folder
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class Journal:
         with staged_folder(self.best) as draft:
             save(draft)
 
-    def seal(self, mark: Mark) -> None:
-        """Complete the checkpoint TRL has just written for `mark.step`."""
-        stage = self.checkpoints / f"checkpoint-{mark.step}" / "stage"
+    def seal(self, mark: Mark, update: int) -> None:
+        """Complete the checkpoint the trainer has just written after `update` updates."""
+        stage = self.checkpoints / f"checkpoint-{update}" / "stage"
         if self.best.exists():
-            shutil.copytree(self.best, stage / "best", dirs_exist_ok=True)
+            shutil.copytree(
+                self.best, stage / "best", dirs_exist_ok=True, copy_function=link_or_copy
+            )
         stage.mkdir(exist_ok=True)
         _write_text(stage / "mark.json", json.dumps(asdict(mark)))
 
@@ -88,7 +90,12 @@ class Journal:
             return None, None
         if (newest / "stage" / "best").exists():
             with staged_folder(self.best) as draft:
-                shutil.copytree(newest / "stage" / "best", draft, dirs_exist_ok=True)
+                shutil.copytree(
+                    newest / "stage" / "best",
+                    draft,
+                    dirs_exist_ok=True,
+                    copy_function=link_or_copy,
+                )
         return newest, whole[newest]
 
     def finished(self) -> Mark | None:

@@ -69,7 +69,7 @@ class Rollouts:
         prompt_ids = [ids for chat in chats[::n] for ids in [self.model.encode(chat)] * n]
         self.step, self.chats = step, list(chats)
         self.completions = [completion for group in groups for completion in group]
-        self.trained_tokens, self.logprob_gap = 0, None
+        self.logprob_gap = None
         if not all(completion.token_ids for completion in self.completions):
             raise ModelError(f"model: {self.model.name} drew an answer without a single token")
         return {
@@ -91,6 +91,21 @@ class Rollouts:
         own = self.reward is self.task
         self.rewards = self.scores if own else self.reward(prompts, answers, **columns)
         return self.rewards
+
+    def row(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The step in metrics.jsonl: what was drawn, and what TRL logged of the update."""
+        figures = self.figures()
+        return {
+            "reward": figures.pop("reward"),
+            "reward_std": logs["reward_std"],
+            "score": figures.pop("score"),
+            "loss": logs["loss"],
+            "entropy": logs["entropy"],
+            "grad_norm": logs["grad_norm"],
+            **figures,
+            "logprob_gap": self.logprob_gap,
+            **{k: v for k, v in logs.items() if k == "kl" or k.startswith("objective/")},
+        }
 
     def figures(self) -> dict[str, float | None]:
         """Means over the step's rollouts for metrics.jsonl; rows without a value are left out.

@@ -2,9 +2,10 @@
 
 What it changes, and nothing else: rollouts come from our batched sampler, log-probabilities from
 the forward that computes a shared prefix once, advantages and loss from an objective
-(rl/objectives.py), and rows without a learning signal cost no forward. Batching, accumulation and
-the optimizer are TRL's, untouched. tests/rl/test_trl_seam.py holds the signatures used here and the
-equality of loss and gradient with stock TRL.
+(rl/objectives.py) or a critic (rl/ppo.py), rows without a learning signal cost no forward, and the
+rows of a step are shuffled anew for each pass over them. Batching, accumulation and the optimizer
+are TRL's, untouched. tests/rl/test_trl_seam.py holds the signatures used here and the equality of
+loss and gradient with stock TRL.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -22,24 +23,38 @@ from torch.nn.functional import pad
 from transformers import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
-from lm.scoring import completion_logprobs
-from rl.objectives import Batch, Objective
+from lm.packed_forward import allow_checkpointing, allows_checkpointing
+from lm.scoring import Scored, completion_logprobs
+from rl.objectives import Batch, Metrics, Objective
 from rl.rollouts import Rollouts
+from rl.weights import Reference
+
+PROBED = 4  # rows that are scored once more where training is at another temperature than 1
 
 
 class SeamTrainer(GRPOTrainer):
     """GRPOTrainer that samples through `rollouts` and reports back to it.
 
     After a step `rollouts` also holds advantages, trained tokens and the log-probability gap.
+    `clip` is how far below and above 1 a ratio may go, `beta` the weight of the KL divergence to
+    the policy this trainer was made with.
     """
 
+    critic: Callable[[Tensor], Tensor] | None = None  # hidden states (N, D) to values (N,)
+
     def __init__(
-        self, rollouts: Rollouts, objective: Objective, clip: tuple[float, float], **arguments: Any
+        self,
+        rollouts: Rollouts,
+        objective: Objective,
+        clip: tuple[float, float],
+        *,
+        beta: float = 0.0,
+        **arguments: Any,
     ):
-        self.rollouts, self.objective, self.clip = rollouts, objective, clip
-        self._live: Tensor | None = None  # (B,) bool during a loss: the rows worth a forward
-        self._logps: Tensor | None = None  # (B, T) of the newest loss
+        self.rollouts, self.objective, self.clip, self.kl_beta = rollouts, objective, clip, beta
+        self.reference = Reference(arguments["model"]) if beta else None
         with _quiet_start():
             super().__init__(
                 reward_funcs=rollouts.rewarded,  # type: ignore[arg-type]
@@ -48,59 +63,120 @@ class SeamTrainer(GRPOTrainer):
             )
         self.remove_callback(PrinterCallback)
 
+    @property
+    def updates(self) -> int:
+        """Optimizer updates between two generations."""
+        args = cast(GRPOConfig, self.args)
+        parts = cast(int, args.steps_per_generation) // args.gradient_accumulation_steps
+        return parts * self.num_iterations
+
     def _send_telemetry(self) -> None:
         """Nothing about what is trained here leaves the machine."""
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """A checkpoint is for resuming, not for publishing."""
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL's, with the rows of a step in a new order for each pass over them."""
+        parts = cast(int, cast(GRPOConfig, self.args).steps_per_generation)
+        if self._buffered_inputs and self._step % parts == 0 and self._step % self._every != 0:
+            buffered: list[Any] = self._buffered_inputs
+            whole: Any = {
+                name: torch.cat([part[name] for part in buffered]) if value.dim() else value
+                for name, value in buffered[0].items()
+            }
+            mixed: Any = shuffle_sequence_dict(whole)
+            self._buffered_inputs = split_tensor_dict(mixed, parts)
+        return super()._prepare_inputs(generation_batch)
+
+    @property
+    def _every(self) -> int:
+        """Forwards between two generations."""
+        return cast(int, cast(GRPOConfig, self.args).steps_per_generation) * self.num_iterations
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
+        output.pop("old_per_token_logps", None)  # zeros; see `_get_per_token_logps_and_entropies`
+        model: Any = self.model
+        if allows_checkpointing(model):  # TRL has switched it off and on again, its own way
+            allow_checkpointing(model)
+        model.eval()  # as the sampler: without dropout
+        try:
+            with torch.no_grad():
+                self._look_back(output)
+        finally:
+            model.train()
+        return output
+
+    def _look_back(self, output: dict[str, Any]) -> None:
+        """Add what must be known of the rollouts before the weights move."""
         rewards = [math.nan if reward is None else reward for reward in self.rollouts.rewards]
-        rewards_GN = output["advantages"].new_tensor(rewards).view(-1, self.rollouts.sampling.n)
+        rewards_GN = output["prompt_ids"].new_tensor(rewards, dtype=torch.float32)
+        rewards_GN = rewards_GN.view(-1, self.rollouts.sampling.n)
         advantages_B = self.objective.advantage(rewards_GN).flatten().nan_to_num(nan=0.0)
         output["advantages"] = advantages_B
         self.rollouts.advantages = advantages_B.tolist()
-        return output
+        live_B = self._live(output)
+        if self.updates > 1:
+            scored = self._forward(self.model, output, live_B)
+            output["old_per_token_logps"] = scored.logprobs_BT
+        self._add_reference(output)
+        if self.temperature != 1.0:
+            self._probe(output)
+
+    def _add_reference(self, output: dict[str, Any]) -> None:
+        if self.reference is None:
+            return
+        with self.reference.standing_in() as model:
+            every_B = torch.ones_like(output["prompt_ids"][:, 0]).bool()
+            output["ref_per_token_logps"] = self._forward(model, output, every_B).logprobs_BT
+
+    def _probe(self, output: dict[str, Any]) -> None:
+        """Compare sampler and trainer at temperature 1, which is what the sampler reports."""
+        few_B = torch.arange(len(output["prompt_ids"]), device=output["prompt_ids"].device) < PROBED
+        found = self._forward(self.model, output, few_B, temperature=1.0).logprobs_BT
+        mask_BT = output["completion_mask"].bool() & few_B[:, None]
+        gap = (found - output["sampling_per_token_logps"])[mask_BT].abs().max().item()
+        self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap)
+
+    def _live(self, inputs: dict[str, Any]) -> Tensor:
+        """(B,) bool: with an advantage of 0 a row's loss and gradient are 0, unless a KL term acts
+        on it too."""
+        advantages_B = inputs["advantages"]
+        some = self.objective.skips and self.kl_beta == 0
+        return advantages_B != 0 if some else torch.ones_like(advantages_B).bool()
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        advantages_B = inputs["advantages"]
-        # With an advantage of 0 a row's loss and gradient are 0, unless a KL term acts on it too.
-        some = self.objective.skips and self.beta == 0
-        live_B = advantages_B != 0 if some else torch.ones_like(advantages_B).bool()
-        self._live = live_B
-        try:
-            batch, entropies_BT = self._forward(model, inputs)
-            loss, metrics = self.objective.loss(batch)
-            self._report(inputs, live_B)
-        finally:
-            self._live = self._logps = None
+        live_B = self._live(inputs)
+        scored = self._forward(model, inputs, live_B, with_entropy=True)
+        batch = self._batch(inputs, scored.logprobs_BT, live_B)
+        loss, metrics = self._loss(batch, inputs, scored)
+        self._report(inputs, batch, live_B)
+        self._log(batch, metrics, scored)
+        return loss
+
+    def _loss(self, batch: Batch, inputs: dict[str, Any], scored: Scored) -> tuple[Tensor, Metrics]:
+        return self.objective.loss(batch)
+
+    def _log(self, batch: Batch, metrics: Metrics, scored: Scored) -> None:
+        assert scored.entropies_BT is not None
         tokens = batch.mask_BT.sum().clamp(min=1)
         own = {"kl"} if batch.ref_logps_BT is not None else set()
         named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
-        named["entropy"] = (entropies_BT * batch.mask_BT).sum() / tokens
+        named["entropy"] = (scored.entropies_BT * batch.mask_BT).sum() / tokens
         for name, value in named.items():
             gathered = self.accelerator.gather(value.detach().float())
             self._metrics["train"][name].append(gathered.nanmean().item())  # type: ignore[union-attr]
-        return loss
 
-    def _forward(self, model: Any, inputs: dict[str, Any]) -> tuple[Batch, Tensor]:
-        """The rows of one forward as an objective sees them, and their entropies (B, T)."""
-        ids, mask = (
-            torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], dim=1)
-            for kind in ("ids", "mask")
-        )
+    def _batch(self, inputs: dict[str, Any], logps_BT: Tensor, live_B: Tensor) -> Batch:
+        """The rows of one forward as an objective sees them."""
         mask_BT = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-        logps_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
-            model, ids, mask, mask_BT.shape[1], compute_entropy=True
-        )
-        assert self._live is not None and entropies_BT is not None
-        now_BT, live_B1 = logps_BT.detach(), self._live[:, None]
+        now_BT = logps_BT.detach()
         args, parts = cast(GRPOConfig, self.args), self.current_gradient_accumulation_steps
         tokens = float(inputs["num_items_in_batch"]) / self.accelerator.num_processes
-        batch = Batch(
+        return Batch(
             logps_BT=logps_BT,
-            old_logps_BT=inputs.get("old_per_token_logps", now_BT).where(live_B1, now_BT),
+            old_logps_BT=inputs.get("old_per_token_logps", now_BT).where(live_B[:, None], now_BT),
             ref_logps_BT=inputs.get("ref_per_token_logps"),
             mask_BT=mask_BT,
             advantages_BT=inputs["advantages"].view(len(mask_BT), -1),
@@ -109,69 +185,76 @@ class SeamTrainer(GRPOTrainer):
             longest=self.rollouts.sampling.max_tokens,
             epsilon=self.clip[0],
             epsilon_high=self.clip[1],
-            beta=self.beta,
+            beta=self.kl_beta,
         )
-        return batch, entropies_BT
 
-    def _report(self, inputs: dict[str, Any], live_B: Tensor) -> None:
+    def _report(self, inputs: dict[str, Any], batch: Batch, live_B: Tensor) -> None:
         mask_BT = inputs["completion_mask"][live_B].bool()
         self.rollouts.trained_tokens += int(inputs["prompt_mask"][live_B].sum() + mask_BT.sum())
-        if self.temperature != 1.0 or self._logps is None or not live_B.any():
+        if self.temperature != 1.0 or not live_B.any():
             return  # the sampler's log-probabilities are those of temperature 1
-        gap = (self._logps[live_B] - inputs["sampling_per_token_logps"][live_B])[mask_BT].abs()
-        self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap.max().item())
+        gap = (batch.old_logps_BT[live_B] - inputs["sampling_per_token_logps"][live_B])[mask_BT]
+        self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap.abs().max().item())
 
-    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+    def _forward(
         self,
         model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        **media: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As TRL's: (B, T) log-probabilities at the training temperature and entropies.
+        inputs: dict[str, Any],
+        live_B: Tensor,
+        *,
+        with_entropy: bool = False,
+        temperature: float | None = None,
+    ) -> Scored:
+        """What is `Scored` of the rows in `live_B`, (B, T) with zeros for the others.
 
         Entropies of rows left out are the mean of the others (NaN without others, which TRL leaves
         out of its log), so the logged mean is that of the rows computed.
         """
-        if compute_aux_loss or any(value is not None for value in media.values()):
-            raise NotImplementedError("the shared-prefix forward has no auxiliary loss or images")
-        live_B = self._live
-        if live_B is None:  # the reference's log-probabilities: every row counts
-            live_B = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        index = live_B.nonzero().squeeze(1)
-        logps_BT = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
-        entropies_BT = torch.zeros_like(logps_BT) if compute_entropy else None
-        if not len(index):
-            return logps_BT + _zero_of(model), torch.full_like(logps_BT, torch.nan), None
-        for part in index.split(batch_size or len(input_ids)):
-            prompts, completions = _rows(input_ids[part], attention_mask[part], logits_to_keep)
+        completions = inputs["completion_mask"]
+        zeros_BT = torch.zeros(completions.shape, device=completions.device)
+        logps_BT, entropies_BT, values_BT = zeros_BT, zeros_BT.clone(), zeros_BT
+        if not live_B.any():
+            return Scored(zeros_BT + _zero_of(model), torch.full_like(zeros_BT, torch.nan))
+        for part in live_B.nonzero().squeeze(1).split(self._rows_at_once):
             with self.accelerator.autocast():
-                logps, entropies = completion_logprobs(
-                    model,
-                    prompts,
-                    completions,
-                    temperature=self.temperature,
-                    with_entropy=compute_entropy,
+                scored = completion_logprobs(
+                    self.accelerator.unwrap_model(model),
+                    _rows(inputs, "prompt", part),
+                    _rows(inputs, "completion", part),
+                    temperature=self.temperature if temperature is None else temperature,
+                    with_entropy=with_entropy,
+                    critic=self.critic,
                 )
-            missing = (0, logits_to_keep - logps.shape[1])
-            logps_BT = logps_BT.index_copy(0, part, pad(logps, missing))
-            if entropies_BT is not None and entropies is not None:
-                entropies_BT[part] = pad(entropies, missing)
-        if entropies_BT is not None:
-            live_tokens = attention_mask[live_B, -logits_to_keep:].sum()
-            entropies_BT[~live_B] = entropies_BT.sum() / live_tokens.clamp(min=1)
-            self._logps = logps_BT.detach()
-        return logps_BT, entropies_BT, None
+            found, entropies, values = (
+                None if table is None else pad(table, (0, zeros_BT.shape[1] - table.shape[1]))
+                for table in scored
+            )
+            logps_BT = logps_BT.index_copy(0, part, cast(Tensor, found))
+            if entropies is not None:
+                entropies_BT[part] = entropies
+            if values is not None:
+                values_BT = values_BT.index_copy(0, part, values)
+        live_tokens = completions[live_B].sum().clamp(min=1)
+        entropies_BT[~live_B] = entropies_BT.sum() / live_tokens
+        return Scored(logps_BT, entropies_BT, values_BT if self.critic is not None else None)
+
+    @property
+    def _rows_at_once(self) -> int:
+        return cast(GRPOConfig, self.args).per_device_train_batch_size
+
+    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+        self, *arguments: Any, **_: Any
+    ) -> Any:
+        """TRL asks for old log-probabilities before a step; `_look_back` has the real ones."""
+        ids, keep = arguments[1], arguments[3]
+        return torch.zeros(len(ids), keep, device=ids.device), None, None
 
 
 def _draw(prompts: list[Any], trainer: Any) -> dict[str, list[list[Any]]]:
     """TRL's `rollout_func`. Sampling switches to eval mode; TRL reads the mode afterwards."""
     try:
-        return trainer.rollouts.draw(prompts, step=trainer.state.global_step + 1)
+        step = trainer.state.global_step // trainer.updates + 1
+        return trainer.rollouts.draw(prompts, step=step)
     finally:
         trainer.model.train()
 
@@ -185,17 +268,10 @@ def _zero_of(model: Any) -> Tensor:
     return torch.stack([(p * 0.0).sum() for p in model.parameters() if p.requires_grad]).sum()
 
 
-def _rows(
-    ids_BL: Tensor, mask_BL: Tensor, completion_width: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompt and completion ids of each row, without TRL's padding."""
-    split = ids_BL.shape[1] - completion_width
-
-    def unpadded(part: slice) -> list[list[int]]:
-        rows = zip(ids_BL[:, part], mask_BL[:, part].bool(), strict=True)
-        return [ids[mask].tolist() for ids, mask in rows]
-
-    return unpadded(slice(None, split)), unpadded(slice(split, None))
+def _rows(inputs: dict[str, Any], kind: str, index: Tensor) -> list[list[int]]:
+    """Token ids of the rows `index`, without TRL's padding."""
+    rows = zip(inputs[f"{kind}_ids"][index], inputs[f"{kind}_mask"][index].bool(), strict=True)
+    return [ids[mask].tolist() for ids, mask in rows]
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def test_values_and_gradients_equal_a_plain_forward(folder, monkeypatch, build, 
     monkeypatch.setattr(lm.scoring, "LOGITS_AT_ONCE", at_once)
     model = build(folder)
     prompts, completions = _rows(shared)
-    logprobs, entropy = completion_logprobs(
+    logprobs, entropy, _ = completion_logprobs(
         model, prompts, completions, temperature=0.8, with_entropy=True
     )
     assert entropy is not None and logprobs.dtype == torch.float32

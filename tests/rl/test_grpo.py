@@ -23,6 +23,7 @@ from rl.config import GRPOConfig, LoraConfig
 from rl.grpo import GRPO, trainer_arguments
 from rl.journal import Journal, Mark
 from rl.rollouts import SCHEMA, Rollouts
+from rl.trl_seam import SeamTrainer
 from tasks.types import Example, Prompt, Score, TaskError
 
 EXAMPLES = [Example(f"e{i}", {"input": "say " + "w" * i}, "m") for i in range(8)]
@@ -79,7 +80,12 @@ class Stage:
 
     def open(self, policy: Policy):
         self.opened += 1
-        return load_model(policy.model, adapter=policy.adapter, ledger=self.ledger)
+        return load_model(
+            policy.source,
+            adapter=policy.adapter,
+            ledger=self.ledger,
+            quantization=policy.quantization,
+        )
 
     def rows(self, phase: str) -> list[dict]:
         lines = (self.path / "metrics.jsonl").read_text().splitlines()
@@ -155,6 +161,12 @@ def kill_at(monkeypatch, owner, name: str, step: int) -> None:
     monkeypatch.setattr(owner, name, killed)
 
 
+def weights_of(policy: Policy) -> bytes | None:
+    if policy.weights is not None:
+        return (policy.weights / "model.safetensors").read_bytes()
+    return policy.adapter and (policy.adapter / "adapter_model.safetensors").read_bytes()
+
+
 def outcome(stage: Stage, policy: Policy) -> dict:
     """Everything that must not differ between an undisturbed run and a resumed one."""
     metrics = [{**row, "seconds": 0} for row in stage.rows("train")], stage.rows("dev")
@@ -162,7 +174,7 @@ def outcome(stage: Stage, policy: Policy) -> dict:
     for usage in ledger["usage"].values():
         usage["seconds"] = 0
     return {
-        "adapter": policy.adapter and (policy.adapter / "adapter_model.safetensors").read_bytes(),
+        "adapter": weights_of(policy),
         "config": policy.adapter and (policy.adapter / "adapter_config.json").read_bytes(),
         "rollouts": pq.read_table(stage.path / "rollouts.parquet").to_pylist(),
         "metrics": metrics,
@@ -222,6 +234,61 @@ def test_a_continued_adapter_with_kl_resumes_too(folder, tmp_path, monkeypatch):
     assert outcome(killed, killed.run()) == expected
 
 
+FULL = {"weights": "full", "lora": LoraConfig(), "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize("weights", [{}, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("beta", [0.0, 0.05])
+def test_several_updates_a_step_resume_too(folder, tmp_path, monkeypatch, weights, beta):
+    settings = {"epochs": 2, "minibatches": 2, "beta": beta, "steps": 4, "eval_every": 1}
+    whole = Stage(folder, tmp_path / "whole", config(**settings, **weights))
+    expected = outcome(whole, whole.run())
+    assert [row["step"] for row in whole.rows("train")] == [1, 2, 3, 4]
+    assert whole.ledger.optimizer_steps == 16 and whole.ledger.usage["rollout"].completions == 32
+    assert any(row["objective/clip_ratio"] for row in whole.rows("train"))  # ratios move from 1
+    killed = Stage(folder, tmp_path / "killed", config(**settings, **weights))
+    with monkeypatch.context() as patch:
+        kill_in_update(patch, 11)  # the third of four updates of step 3
+        with pytest.raises(Killed):
+            killed.run()
+    assert outcome(killed, killed.run()) == expected
+
+
+def kill_in_update(monkeypatch, number: int) -> None:
+    """The process dies in that optimizer update, in the middle of a step."""
+    counted: list[int] = []
+    loss = SeamTrainer._compute_loss
+
+    def killed(self, model, inputs):
+        counted.append(1)
+        if len(counted) == number:
+            raise Killed
+        return loss(self, model, inputs)
+
+    monkeypatch.setattr(SeamTrainer, "_compute_loss", killed)
+
+
+def test_full_training_takes_an_adapter_in(folder, tmp_path):
+    first = Stage(folder, tmp_path / "first", config(steps=4, eval_every=1))
+    adapter = first.run().adapter
+    assert adapter is not None
+    second = Stage(folder, tmp_path / "second", config(steps=2, **FULL), adapter=adapter)
+    policy = second.run()
+    best = max(row["dev_score"] for row in first.rows("dev"))
+    assert second.rows("dev")[0]["dev_score"] == best
+    if policy.weights is not None:
+        assert policy.adapter is None and policy.source == str(policy.weights)
+
+
+def test_checkpointed_layers_give_the_same_gradient(folder, tmp_path):
+    plain = Stage(folder, tmp_path / "plain", config(steps=2))
+    saving = Stage(folder, tmp_path / "saving", config(steps=2, gradient_checkpointing=True))
+    plain.run()
+    saving.run()
+    for row, same in zip(plain.rows("train"), saving.rows("train"), strict=True):
+        assert row["grad_norm"] == pytest.approx(same["grad_norm"], rel=1e-4) and row["grad_norm"]
+
+
 def test_a_finished_stage_is_not_run_again(folder, tmp_path):
     stage = Stage(folder, tmp_path, config(steps=2))
     first = stage.run()
@@ -242,7 +309,7 @@ def test_the_best_step_is_the_earliest_with_the_best_dev_score(tmp_path):
     scores = iter([0.2, 0.1, 0.5, 0.5, 0.4])
     saved: list[int] = []
     watch = StageCallback(
-        rollouts=None,  # type: ignore[arg-type]
+        record=None,  # type: ignore[arg-type]
         journal=Journal(tmp_path),
         context=quiet_context(tmp_path),
         evaluate=lambda: next(scores),

@@ -20,13 +20,13 @@ from lm.ledger import Ledger
 from lm.tiny import write_tiny_model
 from lm.types import Sampling
 from reward_models.task import TaskReward
-from rl.adapter import with_adapter
 from rl.config import GRPOConfig, LoraConfig
-from rl.grpo import _dataset, trainer_arguments
+from rl.grpo import prompts_in_order, trainer_arguments
 from rl.objective_file import load_objective
 from rl.objectives import OBJECTIVES
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
+from rl.weights import with_adapter
 from tasks.types import Demo, Example, Prompt, Score
 
 PROMPT = Prompt("Answer with an e.", demos=(Demo({"input": "a long enough start"}, "e"),))
@@ -89,9 +89,10 @@ def make_trainer(folder: Path, tmp_path: Path, score=uneven, **settings) -> Seam
         Rollouts(live, sampling, 0, task, task),
         load_objective(config.objective),
         config.clip(),
+        beta=config.beta,
         model=live.model,
         args=trainer_arguments(config, context, live),
-        train_dataset=_dataset(config, PROMPT, examples(), 0),
+        train_dataset=prompts_in_order(config, PROMPT, examples(), 0),
         processing_class=live.tokenizer,
     )
     trainer.model.train()
@@ -125,6 +126,7 @@ def as_stock(trainer: SeamTrainer, objective: str) -> None:
     trainer.importance_sampling_level = "sequence" if objective in ("gspo", "luspo") else "token"
     trainer.scale_rewards = "none" if objective == "dr_grpo" else "group"
     trainer.epsilon_low, trainer.epsilon_high = trainer.clip
+    trainer.beta = trainer.kl_beta
     trainer.max_completion_length = trainer.rollouts.sampling.max_tokens
 
 

@@ -9,8 +9,8 @@ import pytest
 from lm.hf import load_model
 from lm.tiny import write_tiny_model
 from lm.types import ModelError
-from rl.adapter import save_adapter, with_adapter
 from rl.config import LoraConfig
+from rl.weights import save_adapter, with_adapter
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,201 @@
+"""What every method that trains weights does around its trainer.
+
+Open the policy, measure dev, train, keep the best by dev score, survive a kill at any moment. A
+method adds how a step is made: it hands over a trainer of transformers' kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from evaluation.evaluate import evaluate, mean_score
+from evaluation.types import Context, Policy, ScoreFunction
+from lm.hf import HFModel
+from lm.ledger import BudgetExhausted
+from lm.types import ModelError
+from rl.callbacks import StageCallback, StepRecord
+from rl.config import WeightsConfig
+from rl.journal import Journal, Mark, restore_counts
+from rl.weights import save_weights, trainable
+from tasks.types import Example, TaskError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a method has to work with; `live` wraps the weights in training."""
+
+    policy: Policy
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    context: Context
+    journal: Journal
+    live: HFModel
+
+
+@dataclass(frozen=True)
+class Course:
+    """A trainer to be run, the record of its newest step, and its updates in one step of ours."""
+
+    trainer: Any
+    record: StepRecord
+    updates: int = 1
+
+
+class WeightMethod:
+    """Method: moves the weights of a policy with an open-weight model.
+
+    Raises ModelError for a model without weights at hand, TaskError (RewardError) for too few
+    examples or a reward that cannot be used. A budget that runs out ends the stage with the best
+    policy so far. A subclass writes `check` and `course`.
+    """
+
+    name = "weights"
+
+    def __init__(self, config: Any):
+        self.config = config
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Raises TaskError for too few examples, RewardError for an unknown reward."""
+        raise NotImplementedError
+
+    def course(self, stage: Stage) -> Course:
+        """How this method trains. Called before a checkpoint is read; may draw rollouts."""
+        raise NotImplementedError
+
+    def improve(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        context: Context,
+    ) -> Policy:
+        """The checkpoint with the best dev score; `policy` itself when no step beat it."""
+        self.check(policy, train, dev, context.score)
+        journal = Journal(context.folder)
+        mark = journal.finished()
+        if mark is None:
+            live = open_trainable(policy, self.config, context, self.name)
+            mark = self.train(Stage(policy, train, dev, context, journal, live))
+        restore_counts(context.ledger, mark.ledger)  # when an earlier call had finished the work
+        journal.tidy()
+        return _with_best(policy, journal, self.config) if mark.best_step else policy
+
+    def train(self, stage: Stage) -> Mark:
+        """Run the course from the newest checkpoint to its end, or to that of the budget."""
+        journal, context = stage.journal, stage.context
+        checkpoint, mark = journal.rewind()
+        course = self.course(stage)
+        watch = StageCallback(
+            course.record,
+            journal,
+            context,
+            lambda: dev_score(stage),
+            lambda folder: save_weights(stage.live, folder),
+            eval_every=self.config.eval_every,
+            updates=course.updates,
+        )
+        if mark is not None:
+            watch.resume(mark)
+            restore_counts(context.ledger, mark.ledger)
+        course.trainer.add_callback(watch)
+        try:
+            course.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except BudgetExhausted:
+            watch.close(course.trainer.state.global_step)
+        mark = watch.mark(course.trainer.state.global_step)
+        journal.finish(mark)
+        return mark
+
+
+def dev_score(stage: Stage) -> float:
+    """The mean score of the live weights on dev, asked as the evaluator asks."""
+    model = stage.live.model
+    training = model.training
+    records = evaluate(
+        stage.live,
+        stage.policy.prompt,
+        stage.dev,
+        stage.context.score,
+        stage.context.sampling,
+        split="dev",
+    )
+    model.train(training)  # trainers read the mode, sampling has switched it
+    return mean_score(records)
+
+
+def open_trainable(policy: Policy, config: WeightsConfig, context: Context, method: str) -> HFModel:
+    """The policy's model with the weights that `config` trains."""
+    quantized = replace(policy, quantization="nf4") if config.weights == "qlora" else policy
+    opened = context.open(quantized)
+    if not isinstance(opened, HFModel):
+        raise ModelError(
+            f"model: {method} needs open weights to train, {policy.model!r} opens as "
+            f"{type(opened).__name__}; name a Hub id, a folder or a .gguf file"
+        )
+    live = trainable(opened, config, context.seed)
+    live.ledger = context.ledger
+    return live
+
+
+def _with_best(policy: Policy, journal: Journal, config: WeightsConfig) -> Policy:
+    if config.weights == "full":
+        return policy.with_weights(journal.best)
+    after = policy.with_adapter(journal.best)
+    return replace(after, quantization="nf4") if config.weights == "qlora" else after
+
+
+def check_examples(
+    method: str, train: Sequence[Example], dev: Sequence[Example], needed: int, option: str
+) -> None:
+    """Raises TaskError when train is too small for a step, has doubles, or dev is empty."""
+    if len(train) < needed:
+        raise TaskError(
+            f"{method}: {len(train)} train examples for {option} {needed}; add examples or write "
+            f"{option}: {len(train)} or less"
+        )
+    if len({example.id for example in train}) < len(train):
+        raise TaskError(f"{method}: two train examples share an id; ids must be unique")
+    if not dev:
+        raise TaskError(
+            f"{method}: no dev examples to choose the best checkpoint by; add a dev split"
+        )
+
+
+def trainer_settings(config: WeightsConfig, context: Context, live: HFModel) -> dict[str, Any]:
+    """Settings that transformers' trainer takes from every method, on whatever device it runs.
+
+    A constant learning rate after the warm-up, so that the first steps of a long run are those of
+    a short one. `max_steps`, `warmup_steps`, `save_steps` and `logging_steps` count optimizer
+    updates; a method that makes several in a step multiplies them.
+    """
+    device = live.device
+    return {
+        "output_dir": str(context.folder / "checkpoints"),
+        "max_steps": config.steps,
+        "learning_rate": config.rate(),
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": config.warmup_steps,
+        "optim": "adamw_torch",
+        "max_grad_norm": config.max_grad_norm,
+        "activation_checkpointing": False,  # `rl.weights.trainable` has seen to it
+        "seed": context.seed,
+        "bf16": device.type == "cuda" and torch.cuda.is_bf16_supported(),
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": device.type == "cuda",
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_every,
+        "save_total_limit": 2,  # the older one stands until the newer is sealed
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
