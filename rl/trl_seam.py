@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ class SeamTrainer(GRPOTrainer):
     the policy this trainer was made with.
     """
 
-    critic: Callable[[Tensor], Tensor] | None = None  # hidden states (N, D) to values (N,)
+    critic: Any = None  # hidden states (N, D) to values (N,), where a subclass has one
 
     def __init__(
         self,
@@ -128,8 +128,8 @@ class SeamTrainer(GRPOTrainer):
         if self.reference is None:
             return
         with self.reference.standing_in() as model:
-            every_B = torch.ones_like(output["prompt_ids"][:, 0]).bool()
-            output["ref_per_token_logps"] = self._forward(model, output, every_B).logprobs_BT
+            scored = self._forward(model, output, all_rows(output))
+            output["ref_per_token_logps"] = scored.logprobs_BT
 
     def _probe(self, output: dict[str, Any]) -> None:
         """Compare sampler and trainer at temperature 1, which is what the sampler reports."""
@@ -142,9 +142,8 @@ class SeamTrainer(GRPOTrainer):
     def _live(self, inputs: dict[str, Any]) -> Tensor:
         """(B,) bool: with an advantage of 0 a row's loss and gradient are 0, unless a KL term acts
         on it too."""
-        advantages_B = inputs["advantages"]
         some = self.objective.skips and self.kl_beta == 0
-        return advantages_B != 0 if some else torch.ones_like(advantages_B).bool()
+        return inputs["advantages"] != 0 if some else all_rows(inputs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         live_B = self._live(inputs)
@@ -266,6 +265,10 @@ def _zero_of(model: Any) -> Tensor:
     a graph to run through.
     """
     return torch.stack([(p * 0.0).sum() for p in model.parameters() if p.requires_grad]).sum()
+
+
+def all_rows(inputs: dict[str, Any]) -> Tensor:
+    return torch.ones_like(inputs["prompt_ids"][:, 0]).bool()
 
 
 def _rows(inputs: dict[str, Any], kind: str, index: Tensor) -> list[list[int]]:
