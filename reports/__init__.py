@@ -1,10 +1,11 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
-`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost` and `curves` return
-DataFrames for notebooks; `table` and `report_markdown` return text.
+`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves` and
+`audits` return DataFrames for notebooks; `table`, `tripped` and `report_markdown` return text.
 """
 
 from reports.answers import failures, flow, slices
+from reports.audits import audits, tripped
 from reports.cost import cost, curves
 from reports.load import ReportError, Run, load_run
 from reports.report import TABLES, report_markdown, table
@@ -14,6 +15,7 @@ __all__ = [
     "TABLES",
     "ReportError",
     "Run",
+    "audits",
     "cost",
     "curves",
     "failures",
@@ -24,4 +26,5 @@ __all__ = [
     "slices",
     "summary",
     "table",
+    "tripped",
 ]

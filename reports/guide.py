@@ -35,6 +35,9 @@ same test examples and were scored by the task's own scorer, whatever reward the
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both with another class, *still-correct* right in both.
+- **Tripped wires** and audits: what a stage found out about itself while it trained. A *note* is
+  worth a look; *tripped* means that the gain may not be what it seems, or the stage not what it
+  was meant to be. Neither chooses a checkpoint. `--table audits` lists the audits passed too.
 
 Failure classes every task has, the first that holds; the task's own come after them:
 

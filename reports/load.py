@@ -45,13 +45,23 @@ class Stage:
     ledger: Ledger
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What one self-audit of a stage found: `level` is ok, note or tripped, `detail` one line."""
+
+    name: str
+    level: str
+    step: int | None
+    detail: str
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a run folder holds.
 
     `info` is run.json. `arms` are the evaluated ones, in the order of the spec; whatever is
-    missing is named in `notes`. `answers` and `test_ledgers` go by eval key, `stages` and
-    `metrics` (the rows of metrics.jsonl) by stage key.
+    missing is named in `notes`. `answers` and `test_ledgers` go by eval key, `stages`, `metrics`
+    (the rows of metrics.jsonl) and `audits` (those of audits.json) by stage key.
     """
 
     path: Path
@@ -59,6 +69,7 @@ class Run:
     arms: tuple[Arm, ...]
     stages: dict[str, Stage]
     metrics: dict[str, list[dict[str, Any]]]
+    audits: dict[str, list[Audit]]
     answers: dict[str, list[EvalRecord]]
     test_ledgers: dict[str, Ledger]
     notes: tuple[str, ...]
@@ -130,6 +141,7 @@ def _load(folder: Path) -> Run:
         arms=arms,
         stages={key: _stage(folder / "stages" / key) for key in keys},
         metrics={key: _metrics(folder / "stages" / key) for key in keys},
+        audits={key: _audits(folder / "stages" / key) for key in keys},
         answers={key: _answers(folder / "evals" / key) for key in evals},
         test_ledgers={key: _ledger(folder / "evals" / key) for key in evals},
         notes=_notes(listed, arms),
@@ -160,6 +172,23 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) and "step" in row for row in rows):
         raise ReportError(f"{path}: a row has no step; delete {folder} and run the spec again")
     return rows
+
+
+def _audits(folder: Path) -> list[Audit]:
+    path = folder / "audits.json"
+    rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    try:
+        found = [Audit(**row) for row in rows]
+    except TypeError:
+        found = None
+    if found is None or not all(map(_is_audit, found)):
+        raise ReportError(f"{path} holds no findings of ours; delete it, or run the spec again")
+    return found
+
+
+def _is_audit(found: Audit) -> bool:
+    texts = (found.name, found.level, found.detail)
+    return all(isinstance(text, str) for text in texts) and isinstance(found.step, int | None)
 
 
 def _notes(listed: Sequence[dict], arms: Sequence[Arm]) -> tuple[str, ...]:

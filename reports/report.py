@@ -10,6 +10,7 @@ import pandas as pd
 
 from reports import escape
 from reports.answers import failures, flow, slices
+from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
 from reports.findings import findings
 from reports.guide import GUIDE
@@ -33,6 +34,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "slices": slices,
     "cost": cost,
     "curves": curves,
+    "audits": audits,
 }
 
 
@@ -73,9 +75,11 @@ def table(
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
+        *([wires] if wires else []),
         _header(run),
         "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
@@ -90,7 +94,10 @@ def report_markdown(run: Run) -> str:
         parts.append(_section(title, flow(run, run.baseline, best)))
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
-    return "\n".join([*parts, _section("Cost", cost(run)), GUIDE])
+    parts.append(_section("Cost", cost(run)))
+    if not (noted := noteworthy(run)).empty:
+        parts.append(_section("What the audits found", noted))
+    return "\n".join([*parts, GUIDE])
 
 
 def _section(title: str, frame: pd.DataFrame) -> str:
