@@ -43,7 +43,7 @@ class WeightsConfig(BaseModel):
     arXiv:2305.14314), which then belong to the policy; `full` trains every weight. One step is one
     batch of the method's. Every `eval_every` steps the dev split is scored with the task's own
     score; the best checkpoint by that score is the result, the untrained policy (step 0) among
-    the candidates.
+    the candidates. With `audits` a stage looks after itself (rl/self_audit.py).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +58,7 @@ class WeightsConfig(BaseModel):
     eval_every: int = Field(default=5, ge=1)
     checkpoint_every: int = Field(default=5, ge=1)
     rows_per_forward: int = Field(default=64, ge=1)
+    audits: bool = True
 
     def rate(self) -> float:
         """The learning rate: as written, else what fits the kind of weights."""

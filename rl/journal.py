@@ -55,6 +55,12 @@ class Journal:
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """What was logged so far."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
     def keep_rollouts(self, step: int, table: pa.Table) -> None:
         self.parts.mkdir(parents=True, exist_ok=True)
         _write_table(self.parts / f"{step:06d}.parquet", table)
@@ -73,6 +79,11 @@ class Journal:
             )
         stage.mkdir(exist_ok=True)
         _write_text(stage / "mark.json", json.dumps(asdict(mark)))
+
+    def newest(self) -> Mark | None:
+        """The mark of the newest complete checkpoint."""
+        marks = [_read_mark(path / "stage" / "mark.json") for path in self._saved()]
+        return max((m for m in marks if m is not None), key=lambda m: m.step, default=None)
 
     def rewind(self) -> tuple[Path | None, Mark | None]:
         """Go back to the newest complete checkpoint, or to nothing when there is none.

@@ -18,8 +18,11 @@ from lm.hf import HFModel
 from lm.ledger import BudgetExhausted
 from lm.types import ModelError
 from rl.callbacks import StageCallback, StepRecord
+from rl.checkpoint_audit import logged_step
 from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
+from rl.rollouts import Rollouts
+from rl.self_audit import SelfAudit
 from rl.weights import save_weights, trainable
 from tasks.types import Example, TaskError
 
@@ -93,6 +96,7 @@ class WeightMethod:
     def train(self, stage: Stage) -> Mark:
         """Run the course from the newest checkpoint to its end, or to that of the budget."""
         journal, context = stage.journal, stage.context
+        known = known_next_step(journal)
         checkpoint, mark = journal.rewind()
         course = self.course(stage)
         watch = StageCallback(
@@ -108,13 +112,26 @@ class WeightMethod:
             watch.resume(mark)
             restore_counts(context.ledger, mark.ledger)
         course.trainer.add_callback(watch)
+        audit = SelfAudit(stage.live, journal, len(stage.dev), course.updates)
+        if self.config.audits:
+            audit.critic, audit.known = getattr(course.trainer, "critic", None), known
+            audit.look_ahead(course.record if isinstance(course.record, Rollouts) else None)
+            course.trainer.add_callback(audit)
         try:
             course.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except BudgetExhausted:
             watch.close(course.trainer.state.global_step)
         mark = watch.mark(course.trainer.state.global_step)
+        if self.config.audits:
+            audit.look_back(mark)
         journal.finish(mark)
         return mark
+
+
+def known_next_step(journal: Journal) -> dict[str, Any] | None:
+    """What a killed run had logged of the step that a resume takes again, if it got there."""
+    newest = journal.newest()
+    return logged_step(journal.metrics, newest.step + 1) if newest else None
 
 
 def dev_score(stage: Stage) -> float:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from lm.hf import HFModel
@@ -153,6 +153,17 @@ def save_weights(live: HFModel, folder: Path) -> None:
     live.tokenizer.save_pretrained(str(folder))
 
 
+def load_weights(live: HFModel, folder: Path) -> None:
+    """Set the trained weights to those that `save_weights` wrote into `folder`."""
+    saved: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        saved |= load_file(path)
+    if isinstance(live.model, PeftModel):
+        peft.set_peft_model_state_dict(live.model, saved, adapter_name=ADAPTER)
+    else:
+        live.model.load_state_dict(saved, strict=False)  # tied weights are saved once
+
+
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write the adapter's safetensors and config, the same bytes for the same weights."""
     model.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
@@ -162,8 +173,3 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()  # PEFT keeps a set, whose order changes between processes
     path.write_text(json.dumps(config, indent=1, sort_keys=True))
-
-
-def is_half(model: Any) -> bool:
-    """Whether a trainer should compute in bf16: on CUDA, where fp32 weights are slow."""
-    return model.device.type == "cuda" and torch.cuda.is_bf16_supported()

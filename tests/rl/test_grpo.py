@@ -27,7 +27,13 @@ from rl.trl_seam import SeamTrainer
 from tasks.types import Example, Prompt, Score, TaskError
 
 EXAMPLES = [Example(f"e{i}", {"input": "say " + "w" * i}, "m") for i in range(8)]
-SHORT = {"prompts_per_step": 2, "group_size": 4, "learning_rate": 1e-2, "lora": LoraConfig(r=4)}
+SHORT = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "learning_rate": 1e-2,
+    "lora": LoraConfig(r=4),
+    "audits": False,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

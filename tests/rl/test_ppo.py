@@ -100,6 +100,7 @@ def config(**changes) -> PPOConfig:
         "minibatches": 2,
         "eval_every": 1,
         "checkpoint_every": 2,
+        "audits": False,
     }
     return PPOConfig(**{**settings, **changes})
 
