@@ -8,8 +8,8 @@ the same way.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -69,6 +69,17 @@ class Progress(Protocol):
     def __call__(self, step: int, total: int, **figures: float | str) -> None: ...
 
 
+PASS_RATES_FILE = "pass_rates.json"  # {example id: [answers, total]}
+
+
+@dataclass(frozen=True)
+class PassRate:
+    """How many answers to an example were scored, and the sum of their scores."""
+
+    answers: float
+    total: float
+
+
 @dataclass(frozen=True)
 class Context:
     """What a method may use besides its examples. The task's splits are deliberately not here.
@@ -76,7 +87,8 @@ class Context:
     `score` is the task's scorer. `open` loads a policy's weights as a `LanguageModel` that counts
     into `ledger`. `folder` is the stage's own folder: what is written there survives a kill, and
     the method finds it again when it is run once more. `sampling` is how the evaluator will ask
-    (greedy, max_tokens), `seed` the seed of this stage.
+    (greedy, max_tokens), `seed` the seed of this stage. `pass_rates` tells, by example id, how the
+    answers were scored that earlier methods of the chain have drawn.
     """
 
     score: ScoreFunction
@@ -86,6 +98,7 @@ class Context:
     sampling: Sampling
     seed: int
     progress: Progress
+    pass_rates: Mapping[str, PassRate] = field(default_factory=dict)
 
 
 class Method(Protocol):

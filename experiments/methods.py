@@ -11,9 +11,9 @@ from importlib import import_module
 
 from evaluation.types import Method
 from prompt_opt.config import BootstrapConfig
-from rl.config import GRPOConfig
+from rl.config import GRPOConfig, PPOConfig
 
-MethodConfig = BootstrapConfig | GRPOConfig
+MethodConfig = BootstrapConfig | GRPOConfig | PPOConfig
 
 
 @dataclass(frozen=True)
@@ -32,4 +32,5 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "bootstrap": Kind(BootstrapConfig, "prompt_opt.bootstrap:Bootstrap", "prompt"),
     "grpo": Kind(GRPOConfig, "rl.grpo:GRPO", "weights"),
+    "ppo": Kind(PPOConfig, "rl.ppo:PPO", "weights"),
 }

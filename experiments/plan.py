@@ -28,6 +28,10 @@ class Stage:
     parent: Stage | None
     arms: tuple[str, ...]  # all that use it, in the order of the spec
 
+    def ancestors(self) -> list[str]:
+        """The keys of the stages before it in its chain, the first one first."""
+        return [*self.parent.ancestors(), self.parent.key] if self.parent else []
+
     def expected_rollouts(self) -> int:
         return KINDS[self.step.kind].config.model_validate(self.step.config).expected_rollouts()
 

@@ -15,6 +15,7 @@ from evaluation.evaluate import evaluate
 from evaluation.judge import UNIVERSAL_FAILURES
 from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
+from experiments.history import pass_rates
 from experiments.locate import code_files, locate_code
 from experiments.methods import KINDS
 from experiments.plan import Stage, digest
@@ -112,6 +113,7 @@ def _run_stage(
         sampling=experiment.sampling,
         seed=stage.seed,
         progress=progress,
+        pass_rates=pass_rates([folder.stage(key) for key in stage.ancestors()]),
     )
     told = {
         "method": stage.step.name,

@@ -20,7 +20,7 @@ from dspy.teleprompt import BootstrapFewShotWithRandomSearch, LabeledFewShot
 from dspy.utils.callback import BaseCallback
 
 from evaluation.judge import judge
-from evaluation.types import Context, Policy, ScoreFunction
+from evaluation.types import PASS_RATES_FILE, Context, Policy, ScoreFunction
 from lm.ledger import BudgetExhausted
 from prompt_opt.adapter import COMPLETION, PlainPredict, prompt_of, signature_of
 from prompt_opt.config import BootstrapConfig
@@ -93,6 +93,7 @@ class Bootstrap:
             for candidate in search.candidates():
                 found.append(candidate)
                 search.report(len(found) - 1, candidate)
+                search.note_pass_rates()
         best = max(found, key=_merit, default=Candidate("incoming", policy.prompt, 0.0))
         _write_result(context, found, best)
         return policy.with_prompt(best.prompt)
@@ -142,6 +143,7 @@ class _Search:
         first = NO_DEMOS if incoming != self._start else LABELED_ONLY
         self._seeds = range(first, config.candidates)
         self._teacher = self._make_teacher()
+        self._judged: dict[tuple[str, str], float] = {}  # each different answer once
         context.folder.mkdir(parents=True, exist_ok=True)
         self._metrics = context.folder / "metrics.jsonl"
         self._metrics.write_text("")
@@ -161,6 +163,17 @@ class _Search:
         with self._metrics.open("a") as file:
             file.write(json.dumps({**row, "demos": len(demos)}) + "\n")
         self._context.progress(step + 1, len(self._seeds) + 1, dev=score, rollouts=rollouts)
+
+    def note_pass_rates(self) -> None:
+        """What was seen of the train examples, for methods further down the chain."""
+        train = {case[EXAMPLE].id for case in self._pool}
+        rates: dict[str, list[float]] = {}
+        for (key, _), value in sorted(self._judged.items()):
+            if key in train:
+                answers, total = rates.get(key, (0, 0.0))
+                rates[key] = [answers + 1, total + value]
+        text = json.dumps(rates, ensure_ascii=False, indent=1)
+        (self._context.folder / PASS_RATES_FILE).write_text(text, encoding="utf-8")
 
     def _make_teacher(self) -> PlainPredict:
         if self._incoming.demos:
@@ -225,6 +238,7 @@ class _Search:
 
         def metric(case: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
             given = judge(self._context.score, prompt, case[EXAMPLE], prediction[COMPLETION])
+            self._judged[case[EXAMPLE].id, prediction[COMPLETION].text] = given.value
             return given.value if trace is None else float(given.correct)
 
         return metric

@@ -74,13 +74,15 @@ class WeightsConfig(BaseModel):
 class RolloutConfig(WeightsConfig):
     """What grpo and ppo share: a step samples `group_size` rollouts for each of
     `prompts_per_step` train examples and learns from them in `epochs` passes, each in
-    `minibatches` optimizer updates over rows shuffled anew."""
+    `minibatches` optimizer updates over rows shuffled anew. `curriculum: pass_rate` asks most
+    often what is solved about half the time (rl/prompt_choice.py)."""
 
     prompts_per_step: int = Field(default=8, ge=1)
     group_size: int = Field(default=8, ge=2)
     temperature: float = Field(default=1.0, gt=0)
     epochs: int = Field(default=1, ge=1)
     minibatches: int = Field(default=1, ge=1)
+    curriculum: Literal["none", "pass_rate"] = "none"
     reward: str = "task"  # a reward of reward_models, by name, or path.py:function
 
     @model_validator(mode="after")
@@ -103,8 +105,13 @@ class RolloutConfig(WeightsConfig):
 
 
 class GRPOConfig(RolloutConfig):
-    """Group relative policy optimization (Shao et al., 2024, arXiv:2402.03300) with TRL."""
+    """Group relative policy optimization (Shao et al., 2024, arXiv:2402.03300) with TRL.
 
+    Up to `resample` times a step, groups whose answers are all worth the same are replaced by
+    those of other prompts (DAPO's dynamic sampling, arXiv:2503.14476, bounded).
+    """
+
+    resample: int = Field(default=0, ge=0, le=100)
     beta: float = Field(default=0.0, ge=0)
     objective: str = "dapo"  # one of OBJECTIVES, or path.py:function
     epsilon: float | None = Field(default=None, gt=0, lt=1)  # None: as in OBJECTIVES

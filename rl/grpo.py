@@ -13,6 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.parquet as pq
 from datasets import Dataset
 from trl.trainer.grpo_config import GRPOConfig as TrainerArguments
 
@@ -23,6 +24,7 @@ from reward_models.load import load_reward
 from reward_models.task import TaskReward
 from rl.config import GRPOConfig, RolloutConfig
 from rl.objective_file import load_objective
+from rl.prompt_choice import PassRates, PromptChoice
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from rl.weight_method import Course, Stage, WeightMethod, check_examples, trainer_settings
@@ -46,7 +48,7 @@ class GRPO(WeightMethod):
         load_objective(self.config.objective)
 
     def course(self, stage: Stage) -> Course:
-        rollouts = make_rollouts(self.config, stage)
+        rollouts = make_rollouts(self.config, stage, self.config.resample)
         trainer = SeamTrainer(
             rollouts,
             load_objective(self.config.objective),
@@ -71,7 +73,7 @@ def check_rollouts(
     load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 
 
-def make_rollouts(config: RolloutConfig, stage: Stage) -> Rollouts:
+def make_rollouts(config: RolloutConfig, stage: Stage, resample: int = 0) -> Rollouts:
     """The sampler of a method on rollouts, with the reward it trains on."""
     context = stage.context
     facts: dict[str, Any] = {
@@ -87,7 +89,22 @@ def make_rollouts(config: RolloutConfig, stage: Stage) -> Rollouts:
         stop=context.sampling.stop,
         n=config.group_size,
     )
-    return Rollouts(stage.live, sampling, context.seed, reward, task)
+    choice = None
+    if config.curriculum == "pass_rate" or resample:
+        rates = known_rates(stage)
+        weighted = config.curriculum == "pass_rate"
+        choice = PromptChoice(stage.train, stage.policy.prompt, context.seed, rates, weighted)
+    return Rollouts(stage.live, sampling, context.seed, reward, task, choice, resample)
+
+
+def known_rates(stage: Stage) -> PassRates:
+    """What earlier methods of the chain have drawn, and this stage up to its checkpoint."""
+    rates = PassRates()
+    rates.add(stage.context.pass_rates)
+    for part in sorted(stage.journal.parts.glob("*.parquet")):
+        rows = pq.read_table(part, columns=["example_id", "score"]).to_pylist()
+        rates.add_rows((row["example_id"], row["score"]) for row in rows)
+    return rates
 
 
 def trainer_inputs(config: RolloutConfig, stage: Stage) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from lm.hf import HFModel
 from lm.types import Completion, ModelError, Sampling
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
+from rl.prompt_choice import PromptChoice
 
+# `advantage` is missing for an answer that was drawn but not trained on
 SCHEMA = pa.schema(
     {
         "step": pa.int64(),
@@ -33,13 +35,30 @@ SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class Group:
+    """The answers to one prompt, and what they earned."""
+
+    row: Mapping[str, Any]  # of the dataset: prompt, example_id
+    completions: list[Completion]
+    rewards: list[float | None]
+    scores: list[float | None]
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether all rewards are equal, so that a comparison within it teaches nothing."""
+        return len(set(self.rewards) - {None}) < 2
+
+
 @dataclass
 class Rollouts:
     """One step's rollouts, in TRL's row order: group after group, `sampling.n` rows a group.
 
     `model` wraps the trainer's live weights. `reward` is what is trained on; `task`, the task's
-    own score, is kept beside it so that reward hacking shows. The other fields belong to the
-    newest step and are written by `draw`, by `rewarded` and by the trainer.
+    own score, is kept beside it so that reward hacking shows. `choice` picks prompts where the
+    dataset's order does not; up to `resample` times a step, groups without a signal are replaced
+    by those of other prompts (dynamic sampling: Yu et al., 2025, arXiv:2503.14476). The fields
+    below belong to the newest step.
     """
 
     model: HFModel
@@ -47,50 +66,95 @@ class Rollouts:
     seed: int
     reward: RewardModel
     task: TaskReward
+    choice: PromptChoice | None = None
+    resample: int = 0
     step: int = 0
-    chats: list[Any] = field(default_factory=list)
-    example_ids: list[str] = field(default_factory=list)
-    completions: list[Completion] = field(default_factory=list)
-    rewards: list[float | None] = field(default_factory=list)
-    scores: list[float | None] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    replaced: list[Group] = field(default_factory=list)  # drawn, but not trained on
     advantages: list[float] = field(default_factory=list)
     trained_tokens: int = 0  # prompt and completion tokens of the rows that ran forward
     logprob_gap: float | None = None  # nats, sampler against trainer, max over the step's tokens
 
-    def draw(self, chats: Sequence[Any], step: int) -> dict[str, list[list[Any]]]:
-        """Sample for TRL's rows (each chat stands `n` times in a row) at optimizer step `step`.
+    @property
+    def completions(self) -> list[Completion]:
+        return [completion for group in self.groups for completion in group.completions]
 
-        The draws depend on (seed, step, row) alone. Returns what TRL asks of a `rollout_func`.
+    @property
+    def rewards(self) -> list[float | None]:
+        return [reward for group in self.groups for reward in group.rewards]
+
+    @property
+    def scores(self) -> list[float | None]:
+        return [score for group in self.groups for score in group.scores]
+
+    def collect(self, rows: Sequence[Any], step: int, **columns: Any) -> list[Any]:
+        """Draw and reward the answers of optimizer step `step`; returns the rows TRL is to train.
+
+        `rows` are TRL's, each `n` times in a row; `columns` go to the reward, as TRL's do. The
+        draws depend on (seed, step, row) alone, and on pass rates where prompts are chosen by them.
         """
-        n = self.sampling.n
-        sampling = replace(self.sampling, seed=(self.seed << 32) + step)
+        self.step, self.replaced, self.logprob_gap = step, [], None
+        asked = list(rows[:: self.sampling.n])
+        if self.choice is not None and self.choice.weighted:
+            asked = self.choice.rows(step, 0, len(asked))
+        self.groups = self._ask(asked, 0, columns)
+        for turn in range(1, self.resample + 1):
+            dead = [i for i, group in enumerate(self.groups) if group.is_dead]
+            if dead:
+                self._replace(dead, turn, columns)
+        if self.choice is not None:
+            self.choice.rates.add_rows(
+                (group.row["example_id"], score)
+                for group in [*self.groups, *self.replaced]
+                for score in group.scores
+            )
+        return [group.row for group in self.groups for _ in range(self.sampling.n)]
+
+    def _replace(self, dead: Sequence[int], turn: int, columns: dict[str, Any]) -> None:
+        assert self.choice is not None
+        used = {group.row["example_id"] for group in [*self.groups, *self.replaced]}
+        fresh = self._ask(self.choice.rows(self.step, turn, len(dead), without=used), turn, columns)
+        alive = [group for group in fresh if not group.is_dead]
+        self.replaced += [group for group in fresh if group.is_dead]
+        for place, group in zip(dead, alive, strict=False):
+            self.replaced.append(self.groups[place])
+            self.groups[place] = group
+
+    def _ask(self, rows: Sequence[Any], turn: int, columns: dict[str, Any]) -> list[Group]:
+        sampling = replace(self.sampling, seed=(self.seed << 32) + (turn << 24) + self.step)
         self.model.forget()  # a run that was killed and goes on must round as one that was not
-        groups = self.model.generate(chats[::n], sampling, "rollout")
-        prompt_ids = [ids for chat in chats[::n] for ids in [self.model.encode(chat)] * n]
-        self.step, self.chats = step, list(chats)
-        self.completions = [completion for group in groups for completion in group]
-        self.logprob_gap = None
-        if not all(completion.token_ids for completion in self.completions):
+        answers = self.model.generate([row["prompt"] for row in rows], sampling, "rollout")
+        if not all(completion.token_ids for group in answers for completion in group):
             raise ModelError(f"model: {self.model.name} drew an answer without a single token")
-        return {
-            "prompt_ids": prompt_ids,
-            "completion_ids": [list(c.token_ids) for c in self.completions],
-            "logprobs": [list(c.logprobs) for c in self.completions],
-        }
+        n = self.sampling.n
+        rewards, scores = self._judge(rows, answers, columns)
+        return [
+            Group(row, answers[i], rewards[i * n : i * n + n], scores[i * n : i * n + n])
+            for i, row in enumerate(rows)
+        ]
 
-    def rewarded(
-        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> list[float | None]:
-        """The reward function TRL sees; it also notes the task's own score.
-
-        Both read the answers as sampled: TRL's own decoding of the tokens knows no stop strings.
-        """
-        answers = [[{"role": "assistant", "content": c.text}] for c in self.completions]
-        self.example_ids = list(columns["example_id"])
-        self.scores = self.task(prompts, answers, **columns)
+    def _judge(
+        self, rows: Sequence[Any], answers: list[list[Completion]], columns: dict[str, Any]
+    ) -> tuple[list[float | None], list[float | None]]:
+        """Both read the answers as sampled: TRL's own decoding knows no stop strings."""
+        each = [(row, answer) for row, group in zip(rows, answers, strict=True) for answer in group]
+        prompts = [row["prompt"] for row, _ in each]
+        replies = [[{"role": "assistant", "content": answer.text}] for _, answer in each]
+        named = {name: [row[name] for row, _ in each] for name in rows[0] if name != "prompt"}
+        named |= {"completion_ids": [list(answer.token_ids) for _, answer in each], **columns}
+        scores = self.task(prompts, replies, **named)
         own = self.reward is self.task
-        self.rewards = self.scores if own else self.reward(prompts, answers, **columns)
-        return self.rewards
+        return (scores if own else self.reward(prompts, replies, **named)), scores
+
+    def for_trl(self) -> dict[str, list[list[Any]]]:
+        """What TRL asks of a `rollout_func`."""
+        prompts = [self.model.encode(group.row["prompt"]) for group in self.groups]
+        drawn = self.completions
+        return {
+            "prompt_ids": [ids for ids in prompts for _ in range(self.sampling.n)],
+            "completion_ids": [list(c.token_ids) for c in drawn],
+            "logprobs": [list(c.logprobs) for c in drawn],
+        }
 
     def row(self, logs: dict[str, Any]) -> dict[str, Any]:
         """The step in metrics.jsonl: what was drawn, and what TRL logged of the update."""
@@ -111,16 +175,17 @@ class Rollouts:
         """Means over the step's rollouts for metrics.jsonl; rows without a value are left out.
 
         `completion_tokens` is per rollout, `clipped` the share cut at max_tokens, `dead_groups`
-        the share of groups whose rewards are all equal and so teach nothing.
+        the share of groups whose rewards are all equal and so teach nothing, `replaced` the number
+        of groups drawn beyond those trained on.
         """
-        n, count = self.sampling.n, len(self.completions)
-        groups = [set(self.rewards[i : i + n]) - {None} for i in range(0, count, n)]
+        drawn = self.completions
         return {
             "reward": _mean(self.rewards),
             "score": _mean(self.scores),
-            "completion_tokens": sum(len(c.token_ids) for c in self.completions) / count,
-            "clipped": sum(c.finish_reason == "length" for c in self.completions) / count,
-            "dead_groups": sum(len(group) < 2 for group in groups) / len(groups),
+            "completion_tokens": sum(len(c.token_ids) for c in drawn) / len(drawn),
+            "clipped": sum(c.finish_reason == "length" for c in drawn) / len(drawn),
+            "dead_groups": sum(group.is_dead for group in self.groups) / len(self.groups),
+            **({"replaced": len(self.replaced)} if self.resample else {}),
         }
 
     def table(self) -> pa.Table:
@@ -128,20 +193,22 @@ class Rollouts:
         rows = [
             {
                 "step": self.step,
-                "example_id": self.example_ids[i],
-                "prompt_id": prompt_id(self.chats[i]),
-                "sample": i % self.sampling.n,
+                "example_id": group.row["example_id"],
+                "prompt_id": prompt_id(group.row["prompt"]),
+                "sample": i,
                 "text": completion.text,
                 "token_ids": completion.token_ids,
                 "mask": [1] * len(completion.token_ids),
                 "logprobs": completion.logprobs,
-                "reward": self.rewards[i],
-                "score": self.scores[i],
-                "advantage": self.advantages[i],
+                "reward": group.rewards[i],
+                "score": group.scores[i],
                 "finish": completion.finish_reason,
             }
-            for i, completion in enumerate(self.completions)
+            for group in [*self.groups, *self.replaced]
+            for i, completion in enumerate(group.completions)
         ]
+        for row, advantage in zip(rows, self.advantages, strict=False):  # none of those replaced
+            row["advantage"] = advantage
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

@@ -57,8 +57,8 @@ class SeamTrainer(GRPOTrainer):
         self.reference = Reference(arguments["model"]) if beta else None
         with _quiet_start():
             super().__init__(
-                reward_funcs=rollouts.rewarded,  # type: ignore[arg-type]
-                rollout_func=_draw,
+                reward_funcs=_rewarded(rollouts),
+                rollout_func=_drawn,
                 **arguments,
             )
         self.remove_callback(PrinterCallback)
@@ -95,9 +95,12 @@ class SeamTrainer(GRPOTrainer):
         return cast(int, cast(GRPOConfig, self.args).steps_per_generation) * self.num_iterations
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
-        output.pop("old_per_token_logps", None)  # zeros; see `_get_per_token_logps_and_entropies`
         model: Any = self.model
+        step = self.state.global_step // self.updates + 1
+        rows = self.rollouts.collect(inputs, step, trainer_state=self.state)
+        model.train()  # TRL reads the mode, sampling has switched it
+        output = super()._generate_and_score_completions(rows)
+        output.pop("old_per_token_logps", None)  # zeros; see `_get_per_token_logps_and_entropies`
         if allows_checkpointing(model):  # TRL has switched it off and on again, its own way
             allow_checkpointing(model)
         model.eval()  # as the sampler: without dropout
@@ -249,13 +252,18 @@ class SeamTrainer(GRPOTrainer):
         return torch.zeros(len(ids), keep, device=ids.device), None, None
 
 
-def _draw(prompts: list[Any], trainer: Any) -> dict[str, list[list[Any]]]:
-    """TRL's `rollout_func`. Sampling switches to eval mode; TRL reads the mode afterwards."""
-    try:
-        step = trainer.state.global_step // trainer.updates + 1
-        return trainer.rollouts.draw(prompts, step=step)
-    finally:
-        trainer.model.train()
+def _drawn(prompts: list[Any], trainer: Any) -> dict[str, list[list[Any]]]:
+    """TRL's `rollout_func`: what `collect` has drawn."""
+    return trainer.rollouts.for_trl()
+
+
+def _rewarded(rollouts: Rollouts) -> Any:
+    """TRL's reward function: what `collect` has rewarded."""
+
+    def rewarded(**_: Any) -> list[float | None]:
+        return rollouts.rewards
+
+    return rewarded
 
 
 def _zero_of(model: Any) -> Tensor:

@@ -23,7 +23,7 @@ from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
 from rl.rollouts import Rollouts
 from rl.self_audit import SelfAudit
-from rl.weights import save_weights, trainable
+from rl.weights import as_precise, save_weights, trainable
 from tasks.types import Example, TaskError
 
 
@@ -98,7 +98,8 @@ class WeightMethod:
         journal, context = stage.journal, stage.context
         known = known_next_step(journal)
         checkpoint, mark = journal.rewind()
-        course = self.course(stage)
+        with as_precise(stage.live.model):
+            course = self.course(stage)
         watch = StageCallback(
             course.record,
             journal,

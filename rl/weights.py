@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from lm.hf import HFModel
+from lm.merging import merged
 from lm.packed_forward import allow_checkpointing
 from lm.types import ModelError
 from rl.config import LoraConfig, WeightsConfig
@@ -47,7 +48,7 @@ def with_all_weights(model: Any) -> Any:
             "write weights: qlora"
         )
     if isinstance(model, PeftModel):
-        model = model.merge_and_unload()
+        model = merged(model)
     return model.float().requires_grad_(True)
 
 
@@ -97,6 +98,20 @@ def _check_shape(has: Any, lora: LoraConfig) -> None:
 
 def _sorted(modules: Any) -> Any:
     return modules if isinstance(modules, str) else sorted(modules)
+
+
+@contextmanager
+def as_precise(model: Any) -> Iterator[None]:
+    """Undo what TRL does to an adapter on 4-bit weights while it makes a trainer: round it to bf16.
+
+    It would begin otherwise than the policy it continues, move in steps of bf16, and go on from a
+    checkpoint in fp32.
+    """
+    before = [(weight, weight.data) for weight in model.parameters()]
+    yield
+    for weight, data in before:
+        if weight.dtype != data.dtype:
+            weight.data = data
 
 
 class Reference:

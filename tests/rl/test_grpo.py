@@ -199,8 +199,8 @@ def undisturbed(folder, tmp_path_factory):
 @pytest.mark.parametrize(
     ("owner", "name", "step", "again"),
     [
-        (Rollouts, "draw", 1, [1, 2, 3, 4, 5, 6]),  # before any checkpoint
-        (Rollouts, "draw", 6, [5, 6]),  # in the second pass over train
+        (Rollouts, "collect", 1, [1, 2, 3, 4, 5, 6]),  # before any checkpoint
+        (Rollouts, "collect", 6, [5, 6]),  # in the second pass over train
         (StageCallback, "measure", 4, [3, 4, 5, 6]),  # rollouts and metrics written, nothing saved
         (Journal, "seal", 4, [3, 4, 5, 6]),  # after TRL's save, before the mark: a torn checkpoint
         (Journal, "finish", 6, []),  # all steps taken, result not written
@@ -215,9 +215,13 @@ def test_a_killed_run_ends_as_if_undisturbed(
         with pytest.raises(Killed):
             stage.run()
     steps: list[int] = []
-    draw = Rollouts.draw
+    collect = Rollouts.collect
     monkeypatch.setattr(
-        Rollouts, "draw", lambda self, chats, step: steps.append(step) or draw(self, chats, step)
+        Rollouts,
+        "collect",
+        lambda self, rows, step, **columns: (
+            steps.append(step) or collect(self, rows, step, **columns)
+        ),
     )
     assert outcome(stage, stage.run()) == undisturbed
     assert steps == again
@@ -234,7 +238,7 @@ def test_a_continued_adapter_with_kl_resumes_too(folder, tmp_path, monkeypatch):
     assert whole.rows("dev")[0]["dev_score"] == max(r["dev_score"] for r in first.rows("dev"))
     killed = Stage(folder, tmp_path / "killed", settings, adapter=adapter)
     with monkeypatch.context() as patch:
-        kill_at(patch, Rollouts, "draw", 3)
+        kill_at(patch, Rollouts, "collect", 3)
         with pytest.raises(Killed):
             killed.run()
     assert outcome(killed, killed.run()) == expected

@@ -84,10 +84,10 @@ def test_a_clean_stage_is_audited_and_silent(folder, tmp_path, method):
 
 
 def test_sampling_from_stale_weights_trips(folder, tmp_path, monkeypatch):
-    draw = Rollouts.draw
+    collect = Rollouts.collect
     stale: list = []
 
-    def draw_stale(self, chats, step):
+    def draw_stale(self, rows, step, **columns):
         """As an engine would that was never told of the new weights."""
         weights = [p for p in self.model.model.parameters() if p.requires_grad]
         now = [p.detach().clone() for p in weights]
@@ -95,13 +95,13 @@ def test_sampling_from_stale_weights_trips(folder, tmp_path, monkeypatch):
         with torch.no_grad():
             for p, old in zip(weights, stale, strict=True):
                 p.copy_(old)
-        drawn = draw(self, chats, step)
+        drawn = collect(self, rows, step, **columns)
         with torch.no_grad():
             for p, new in zip(weights, now, strict=True):
                 p.copy_(new)
         return drawn
 
-    monkeypatch.setattr(Rollouts, "draw", draw_stale)
+    monkeypatch.setattr(Rollouts, "collect", draw_stale)
     found = stage(folder, tmp_path, GRPO(GRPOConfig(**{**SMALL, "learning_rate": 3e-2})))
     assert "sampler parity" in tripped(found)
     assert found["sampler parity"].step == 2  # the first one after the weights had moved
@@ -142,21 +142,23 @@ class Killed(BaseException):
 @pytest.mark.parametrize("meddled", [False, True])
 def test_a_step_taken_twice_is_compared(folder, tmp_path, monkeypatch, meddled):
     config = GRPOConfig(**{**SMALL, "steps": 5})
-    draw = Rollouts.draw
+    collect = Rollouts.collect
 
-    def dying(self, chats, step):
+    def dying(self, rows, step, **columns):
         if step == 4:
             raise Killed
-        return draw(self, chats, step)
+        return collect(self, rows, step, **columns)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Rollouts, "draw", dying)
+        patch.setattr(Rollouts, "collect", dying)
         with pytest.raises(Killed):
             stage(folder, tmp_path, GRPO(config))
     if meddled:  # the resumed run draws with another seed
         patched = GRPO(config)
         monkeypatch.setattr(
-            Rollouts, "draw", lambda self, chats, step: draw(self, chats, step + 1000)
+            Rollouts,
+            "collect",
+            lambda self, rows, step, **columns: collect(self, rows, step + 1000, **columns),
         )
         found = stage(folder, tmp_path, patched)
     else:

@@ -36,7 +36,11 @@ GROUP = 4
 class StockTrainer(SeamTrainer):
     """TRL's own advantages, forward and loss on our rollouts."""
 
-    _generate_and_score_completions = GRPOTrainer._generate_and_score_completions
+    def _generate_and_score_completions(self, inputs):
+        rows = self.rollouts.collect(inputs, self.state.global_step + 1)
+        self.model.train()
+        return GRPOTrainer._generate_and_score_completions(self, rows)
+
     _compute_loss = GRPOTrainer._compute_loss
     _get_per_token_logps_and_entropies = GRPOTrainer._get_per_token_logps_and_entropies
 
@@ -307,12 +311,21 @@ def test_sampler_and_trainer_agree(folder, tmp_path):
 
 def test_rows_come_group_by_group_and_depend_on_seed_and_step(folder, tmp_path):
     rollouts = make_trainer(folder, tmp_path).rollouts
-    chats = [PROMPT.messages(e.inputs) for e in examples(3) for _ in range(GROUP)]
-    first = rollouts.draw(chats, step=1)
-    assert first["prompt_ids"] == [rollouts.model.encode(chat) for chat in chats]
+    rows = [
+        {"prompt": PROMPT.messages(e.inputs), "example_id": e.id}
+        for e in examples(3)
+        for _ in range(GROUP)
+    ]
+
+    def drawn(step: int) -> dict:
+        assert rollouts.collect(rows, step) == rows
+        return rollouts.for_trl()
+
+    first = drawn(1)
+    assert first["prompt_ids"] == [rollouts.model.encode(row["prompt"]) for row in rows]
     assert all(map(len, first["completion_ids"]))
-    assert first == rollouts.draw(chats, step=1)
-    assert first["completion_ids"] != rollouts.draw(chats, step=2)["completion_ids"]
+    assert first == drawn(1)
+    assert first["completion_ids"] != drawn(2)["completion_ids"]
 
 
 def test_only_the_adapter_being_trained_is_trained(folder, tmp_path):
