@@ -39,12 +39,12 @@ from lm.types import Sampling
 from reward_models.load import load_reward
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
-from rl.weights import with_adapter
 from rl.config import GRPOConfig
 from rl.grpo import trainer_arguments
 from rl.objective_file import load_objective
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
+from rl.weights import with_adapter
 from tasks.types import Example, Prompt, Score
 
 CASES = {"few_shot": 91, "prefix_600": 600, "zero_shot": 0}  # shared tokens at least

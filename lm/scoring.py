@@ -28,6 +28,11 @@ class Scored(NamedTuple):
     entropies_BT: Tensor | None = None
     values_BT: Tensor | None = None
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Scored:
+        """Each table changed the same way."""
+        entropies_BT, values_BT = (t if t is None else change(t) for t in self[1:])
+        return Scored(change(self.logprobs_BT), entropies_BT, values_BT)
+
 
 def completion_logprobs(
     model: Any,

@@ -48,7 +48,7 @@ from rl.objectives import (
     token_ratio,
     with_kl,
 )
-from rl.trl_seam import SeamTrainer, all_rows
+from rl.trl_seam import SeamTrainer
 from rl.weight_method import Course, Stage, WeightMethod
 from tasks.types import Example
 
@@ -127,10 +127,11 @@ class PPOTrainer(SeamTrainer):
         self.add_callback(_Zeroing(self.critic))
 
     def _look_back(self, output: dict[str, Any]) -> None:
+        self.critic.detached = self.config.critic == "detached" or self._is_warming_up
         rewards_B = self._rewards(output["advantages"])
         if self.state.global_step == 0:  # the first guess is right on average
             self.critic.outer.bias.fill_(rewards_B.nanmean().nan_to_num(nan=0.0).item())
-        scored = self._forward(self.model, output, all_rows(output))
+        scored = self._before(output)
         assert scored.values_BT is not None
         output["old_per_token_logps"], values_BT = scored.logprobs_BT, scored.values_BT
         known_B = rewards_B.isfinite()  # an answer without a reward teaches nothing
@@ -153,8 +154,6 @@ class PPOTrainer(SeamTrainer):
         output["old_values"] = values_BT
         tokens_B = mask_BT.sum(1).clamp(min=1)
         self.rollouts.advantages = (advantages_BT.sum(1) / tokens_B).tolist()
-        if self.temperature != 1.0:
-            self._probe(output)
 
     def _rewards(self, like: Tensor) -> Tensor:
         """(B,) rewards, NaN where there is none, less the penalty of answers without an end."""
@@ -168,7 +167,6 @@ class PPOTrainer(SeamTrainer):
 
     def _costs(self, output: dict[str, Any], mask_BT: Tensor) -> Tensor | None:
         """(B, T) what each token pays for its distance to the incoming policy, if it is to."""
-        self._add_reference(output)
         if self.reference is None or self.config.kl_in == "loss":
             return None
         reference_BT = output.pop("ref_per_token_logps")
@@ -187,10 +185,6 @@ class PPOTrainer(SeamTrainer):
         metrics["value_loss"] = _mean(errors_BT.detach(), batch.mask_BT)
         share = 0.0 if self._is_warming_up else 1.0
         return share * loss + self.config.value_coefficient * value_loss, metrics
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self.critic.detached = self.config.critic == "detached" or self._is_warming_up
-        return super()._compute_loss(model, inputs)
 
     @property
     def _is_warming_up(self) -> bool:

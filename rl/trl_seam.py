@@ -55,6 +55,7 @@ class SeamTrainer(GRPOTrainer):
     ):
         self.rollouts, self.objective, self.clip, self.kl_beta = rollouts, objective, clip, beta
         self.reference = Reference(arguments["model"]) if beta else None
+        self._kept: Scored | None = None  # a forward that waits for its way back
         with _quiet_start():
             super().__init__(
                 reward_funcs=_rewarded(rollouts),
@@ -103,12 +104,12 @@ class SeamTrainer(GRPOTrainer):
         output.pop("old_per_token_logps", None)  # zeros; see `_get_per_token_logps_and_entropies`
         if allows_checkpointing(model):  # TRL has switched it off and on again, its own way
             allow_checkpointing(model)
-        model.eval()  # as the sampler: without dropout
-        try:
-            with torch.no_grad():
-                self._look_back(output)
-        finally:
-            model.train()
+        with torch.no_grad():
+            with _evaluating(model):
+                self._add_reference(output)
+                if self.temperature != 1.0:
+                    self._probe(output)
+            self._look_back(output)
         return output
 
     def _look_back(self, output: dict[str, Any]) -> None:
@@ -119,13 +120,25 @@ class SeamTrainer(GRPOTrainer):
         advantages_B = self.objective.advantage(rewards_GN).flatten().nan_to_num(nan=0.0)
         output["advantages"] = advantages_B
         self.rollouts.advantages = advantages_B.tolist()
-        live_B = self._live(output)
         if self.updates > 1:
-            scored = self._forward(self.model, output, live_B)
-            output["old_per_token_logps"] = scored.logprobs_BT
-        self._add_reference(output)
-        if self.temperature != 1.0:
-            self._probe(output)
+            output["old_per_token_logps"] = self._before(output).logprobs_BT
+
+    def _before(self, output: dict[str, Any]) -> Scored:
+        """The rollouts as the policy that drew them scores them, without a gradient.
+
+        Where one forward holds all rows it is the very one that the first update goes back
+        through, and is kept for it. Not so with dropout, which the sampler does without.
+        """
+        model: Any = self.model
+        live_B = self._live(output)
+        whole = cast(GRPOConfig, self.args).steps_per_generation == 1
+        if whole and not any(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)):
+            with torch.enable_grad():
+                self._kept = self._forward(model, output, live_B, with_entropy=True)
+            output["row"] = torch.arange(len(live_B), device=live_B.device)
+            return self._kept.map(Tensor.detach)
+        with _evaluating(model):
+            return self._forward(model, output, live_B)
 
     def _add_reference(self, output: dict[str, Any]) -> None:
         if self.reference is None:
@@ -150,7 +163,12 @@ class SeamTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         live_B = self._live(inputs)
-        scored = self._forward(model, inputs, live_B, with_entropy=True)
+        scored, self._kept = self._kept, None
+        if scored is None:
+            first_pass = self._step % self._every < self._every // self.num_iterations
+            scored = self._forward(model, inputs, live_B, with_entropy=first_pass)
+        else:
+            scored = scored.map(lambda table_BT: table_BT[inputs["row"]])
         batch = self._batch(inputs, scored.logprobs_BT, live_B)
         loss, metrics = self._loss(batch, inputs, scored)
         self._report(inputs, batch, live_B)
@@ -161,11 +179,11 @@ class SeamTrainer(GRPOTrainer):
         return self.objective.loss(batch)
 
     def _log(self, batch: Batch, metrics: Metrics, scored: Scored) -> None:
-        assert scored.entropies_BT is not None
-        tokens = batch.mask_BT.sum().clamp(min=1)
         own = {"kl"} if batch.ref_logps_BT is not None else set()
         named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
-        named["entropy"] = (scored.entropies_BT * batch.mask_BT).sum() / tokens
+        if scored.entropies_BT is not None:  # of the first pass: of the policy that drew
+            tokens = batch.mask_BT.sum().clamp(min=1)
+            named["entropy"] = (scored.entropies_BT * batch.mask_BT).sum() / tokens
         for name, value in named.items():
             gathered = self.accelerator.gather(value.detach().float())
             self._metrics["train"][name].append(gathered.nanmean().item())  # type: ignore[union-attr]
@@ -238,7 +256,11 @@ class SeamTrainer(GRPOTrainer):
                 values_BT = values_BT.index_copy(0, part, values)
         live_tokens = completions[live_B].sum().clamp(min=1)
         entropies_BT[~live_B] = entropies_BT.sum() / live_tokens
-        return Scored(logps_BT, entropies_BT, values_BT if self.critic is not None else None)
+        return Scored(
+            logps_BT,
+            entropies_BT if with_entropy else None,
+            values_BT if self.critic is not None else None,
+        )
 
     @property
     def _rows_at_once(self) -> int:
@@ -264,6 +286,16 @@ def _rewarded(rollouts: Rollouts) -> Any:
         return rollouts.rewards
 
     return rewarded
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """As the sampler sees the model: without dropout."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
 
 
 def _zero_of(model: Any) -> Tensor:
