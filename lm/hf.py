@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import threading
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from lm.ledger import Ledger, Purpose, Stopwatch
 from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
 from lm.prefix_cache import PrefixCache
-from lm.rendering import ChatEncoder
+from lm.rendering import ChatEncoder, turn_end
 from lm.scoring import completion_logprobs
 from lm.source import resolve, weights_fingerprint
 from lm.types import Chat, Completion, ModelError, Row, Sampling
@@ -29,6 +30,8 @@ ROWS_PER_FORWARD = 32
 _one_at_a_time = threading.RLock()
 # peft 0.21 asks by a name that transformers 5.23 is giving up
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
+# bitsandbytes advises a kernel that `_keep_as_loaded` has no use for
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -89,11 +92,12 @@ def load_model(
     except Exception as error:  # a foreign folder can fail in any way
         raise ModelError(f"model: cannot load {source!r}: {_first_line(error)}") from error
     if quantization is not None:
+        _keep_as_loaded(model)
         fingerprint = hashlib.sha256(f"{fingerprint}{quantization}".encode()).hexdigest()[:16]
     if adapter is not None:
         both = fingerprint + weights_fingerprint(adapter)
         fingerprint = hashlib.sha256(both.encode()).hexdigest()[:16]
-        model = _with_adapter(model, adapter)
+        model = put_adapter(model, adapter)
     placed = model if quantization else model.to(where)
     return HFModel(placed, tokenizer, name=source, ledger=ledger, fingerprint=fingerprint)
 
@@ -115,7 +119,21 @@ def _quantized(quantization: str | None, dtype: torch.dtype, device: torch.devic
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+def _keep_as_loaded(model: Any) -> None:
+    """Have bitsandbytes leave the weights alone.
+
+    Where a CPU has AVX512-BF16, the first forward in eval mode would round their scales to bf16
+    for good, and the layers would pass no gradient on from then on.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def put_adapter(model: Any, adapter: Path) -> Any:
+    """`model` wrapped with a PEFT adapter. Raises ModelError when the two do not fit."""
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -143,7 +161,7 @@ class HFModel:
     """A causal LM of transformers (or peft's wrap of one) as a `LanguageModel`.
 
     Wraps a live model too: `HFModel(trainer.model, tokenizer, ...)` samples from the weights as
-    they are at each call.
+    they are at each call. `ends` are the tokens that end an answer.
     """
 
     def __init__(
@@ -161,7 +179,7 @@ class HFModel:
         self.ledger = ledger or Ledger()
         self._fingerprint = fingerprint
         self._encode = ChatEncoder(tokenizer)
-        self._ends = _end_tokens(model, tokenizer)
+        self.ends = _end_tokens(model, tokenizer)
         self._prefixes = PrefixCache()
 
     @property
@@ -179,6 +197,15 @@ class HFModel:
     def encode(self, chat: Chat) -> list[int]:
         """Token ids of a chat, ready for the assistant to answer (see `lm.rendering`)."""
         return self._encode(chat)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of a reply, to stand behind `encode(chat)`; they end with the turn's end."""
+        return [*self._encode.reply(text), turn_end(self.tokenizer, self.ends)]
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens a prompt and its answer may have, None where the model does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
@@ -228,16 +255,15 @@ class HFModel:
         return result
 
     def _check_room(self, longest: int, max_tokens: int) -> None:
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if window is not None and longest + max_tokens > window:
+        if self.window is not None and longest + max_tokens > self.window:
             raise ModelError(
                 f"model: a prompt of {longest} tokens and max_tokens {max_tokens} exceed the "
-                f"context window of {window}; use fewer demos, shorter inputs or fewer max_tokens"
+                f"context window of {self.window}; use fewer demos, shorter inputs or fewer max_tokens"
             )
 
     def _is_finished(self, stop: tuple[str, ...]):
         def finished(row: Row) -> bool:
-            if row.tokens[-1] in self._ends:
+            if row.tokens[-1] in self.ends:
                 return True
             return bool(stop) and any(mark in self._text(row.tokens) for mark in stop)
 
@@ -247,7 +273,7 @@ class HFModel:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def _completion(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> Completion:
-        ended = row.tokens[-1] in self._ends
+        ended = row.tokens[-1] in self.ends
         text = self._text(row.tokens[:-1] if ended else row.tokens)
         cuts = [text.index(mark) for mark in sampling.stop if mark in text]
         return Completion(

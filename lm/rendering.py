@@ -9,11 +9,14 @@ controls nothing. Texts without control tokens get exactly the ids `apply_chat_t
 from __future__ import annotations
 
 import re
+from collections.abc import Set
+from contextlib import suppress
 from typing import Any
 
 from lm.types import Chat, ModelError
 
 TEAR = "\ufdd0"  # a Unicode noncharacter, set aside for a program's own use
+_REPLY = "tasklift"  # stands for a reply where a template is asked what it writes behind one
 
 
 class ChatEncoder:
@@ -43,17 +46,60 @@ class ChatEncoder:
             ids += self._tokenizer(piece, add_special_tokens=opens)["input_ids"]
         return ids
 
+    def reply(self, text: str) -> list[int]:
+        """Token ids of a reply, to stand behind those of its chat; without the end of the turn."""
+        pieces = self._torn(text).split(TEAR)
+        return [
+            i for p in pieces for i in self._tokenizer(p, add_special_tokens=False)["input_ids"]
+        ]
+
     def _torn(self, text: str) -> str:
         return self._control.sub(rf"\1{TEAR}", text) if self._control else text
 
     def _render(self, messages: list[dict[str, str]]) -> str:
-        try:
-            return self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template can fail in any way
-            if messages[0]["role"] == "system" and len(messages) > 1:
-                both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
-                return self._render([{**messages[1], "content": both}, *messages[2:]])
-            line = (str(error).splitlines() or [""])[0]
-            raise ModelError(f"model: its chat template fails: {line}") from error
+        return _rendered(self._tokenizer, messages)[0]
+
+
+def turn_end(tokenizer: Any, ends: Set[int]) -> int:
+    """The token of `ends` that the chat template writes behind a reply, else the tokenizer's own.
+
+    Raises ModelError when there is none.
+    """
+    found: list[int] = []
+    with suppress(Exception):  # a template can fail in any way
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _REPLY}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        behind = text.rpartition(_REPLY)[2]
+        found = [i for i in tokenizer(behind, add_special_tokens=False)["input_ids"] if i in ends]
+    end = found[0] if found else tokenizer.eos_token_id
+    if end is None:
+        raise ModelError("model: its tokenizer names no token that ends a turn; set eos_token")
+    return end
+
+
+def sendable(tokenizer: Any, chat: Chat) -> list[dict[str, str]]:
+    """`chat` as `ChatEncoder` puts it before the template: with a system message or without."""
+    messages = [*chat]
+    return messages if tokenizer.chat_template is None else _rendered(tokenizer, messages)[1]
+
+
+def write_template(tokenizer: Any) -> None:
+    """Give a tokenizer without a chat template the one that says what `ChatEncoder` does."""
+    if tokenizer.chat_template is None:
+        first = tokenizer("")["input_ids"]
+        opening = "{{ bos_token }}" if first and first[0] == tokenizer.bos_token_id else ""
+        turns = "{% for message in messages %}{{ message['content'] + '\\n\\n' }}{% endfor %}"
+        tokenizer.chat_template = opening + turns
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[str, list[dict[str, str]]]:
+    """The text of a chat, and its messages as the template took them."""
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text, messages
+    except Exception as error:  # a template can fail in any way
+        if messages[0]["role"] == "system" and len(messages) > 1:
+            both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+            return _rendered(tokenizer, [{**messages[1], "content": both}, *messages[2:]])
+        line = (str(error).splitlines() or [""])[0]
+        raise ModelError(f"model: its chat template fails: {line}") from error

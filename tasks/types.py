@@ -113,7 +113,7 @@ class Prompt:
         chat = [{"role": "system", "content": system}] if system else []
         for demo in self.demos:
             chat.append({"role": "user", "content": self._question(demo.inputs)})
-            chat.append({"role": "assistant", "content": self._reply(demo)})
+            chat.append({"role": "assistant", "content": self.reply(demo)})
         return [*chat, {"role": "user", "content": self._question(inputs)}]
 
     def extract(self, text: str) -> str | None:
@@ -128,7 +128,8 @@ class Prompt:
             return inputs[self.inputs[0]]
         return "\n".join(f"{name.capitalize()}: {inputs[name]}" for name in self.inputs)
 
-    def _reply(self, demo: Demo) -> str:
+    def reply(self, demo: Demo) -> str:
+        """What the assistant says in a demo; without reasoning, `cot` is left with its last line."""
         if self.style == "direct":
             return demo.output
         return f"{demo.reasoning}\n{self.marker} {demo.output}".lstrip()
