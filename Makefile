@@ -26,6 +26,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks.rollout $(BENCH)
 	$(BIN)/python -m benchmarks.grpo_step $(BENCH)
+	$(BIN)/python -m benchmarks.ppo_step $(BENCH)
 	$(BIN)/python -m benchmarks.evaluator $(BENCH)
 
 $(INSTALLED): pyproject.toml constraints.txt

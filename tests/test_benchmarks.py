@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluator, grpo_step, rollout
+from benchmarks import evaluator, grpo_step, ppo_gain, ppo_step, rollout
 
 
 def ratios(printed: str) -> dict[str, float]:
@@ -28,6 +30,21 @@ def test_grpo_step_has_the_gradient_of_stock_trl(capsys: pytest.CaptureFixture[s
     assert set(ratios(printed)) == {"grpo_zero_shot", "grpo_zero_shot_all_live"}
     (cosine, error), = re.findall(r"cosine (\S+), relative norm error (\S+)", printed)  # fmt: skip
     assert float(cosine) >= 0.9999 and float(error) <= 1e-4
+
+
+def test_ppo_step(capsys: pytest.CaptureFixture[str]) -> None:
+    ppo_step.main(["--quick", "--only", "task", "--repeats", "1"])
+    assert set(ratios(capsys.readouterr().out)) == {"grpo_over_ppo_task", "ppo_over_grpo_task"}
+
+
+def test_ppo_gain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ppo_gain.main(["--quick", "--out", str(tmp_path)])
+    assert len(re.findall(r"^gain \S+ -?\d+\.\d points", capsys.readouterr().out, re.M)) == 2
+    rows = [{"step": 0, "dev_score": 0.5}, {"step": 2, "dev_score": 0.75}]
+    rows += [{"step": 4, "dev_score": 0.75}, {"step": 6, "dev_score": 0.7}]
+    text = "".join(json.dumps({"phase": "dev", **row}) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text('{"phase": "train", "step": 1}\n' + text)
+    assert ppo_gain.dev_gain(tmp_path) == (0.5, 0.75, 2)
 
 
 def test_evaluator(capsys: pytest.CaptureFixture[str]) -> None:
