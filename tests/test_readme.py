@@ -14,7 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md"))]
 TINY = ["model=tiny-random", "splits={train: 8, dev: 4, test: 6}", "sampling.max_tokens=3"]
 TINY += ["methods.bootstrap={candidates: 1, dev_examples: 4}"]
-TINY += ["methods.grpo={steps: 1, prompts_per_step: 2, group_size: 2}"]
+ROLLOUTS = "steps: 1, prompts_per_step: 2, group_size: 2"
+SAMPLED = "steps: 1, eval_every: 1, prompts_per_round: 4, samples_per_prompt: 2"
+TINY += [f"methods.{name}={{{ROLLOUTS}}}" for name in ("grpo", "ppo")]
+TINY += [f"methods.ppo-full={{method: ppo, weights: full, {ROLLOUTS}}}"]
+TINY += ["methods.sft={steps: 1, rows_per_step: 2}"]
+TINY += [f"methods.{name}={{{SAMPLED}}}" for name in ("rft", "dpo")]
 
 
 def typed() -> list[str]:
