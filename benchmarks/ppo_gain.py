@@ -1,7 +1,7 @@
-"""What PPO adds on dev to a bootstrapped prompt: examples/ppo/spec.yaml, run or gone on with.
+"""What PPO adds on dev to a bootstrapped prompt: examples/policy-gradient, run or gone on with.
 
-Prints for each seed, with a low-rank adapter and with all weights, the dev score PPO began with,
-the best one and at which step. About eight minutes a seed on two cores.
+Prints for each seed and each method, PPO with a low-rank adapter and with all weights among them,
+the dev score it began with, the best one and at which step. Some eight minutes a seed on two cores.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from experiments.run import run
 from experiments.spec import load_spec
 from experiments.store import RunFolder
 
-SPEC = ROOT / "examples" / "ppo" / "spec.yaml"
+SPEC = ROOT / "examples" / "policy-gradient" / "spec.yaml"
 SMALL = ["model=tiny-random", "splits.train=16", "splits.dev=8", "splits.test=8", "seeds=[0]",
-         "methods.bootstrap.candidates=1", "methods.ppo.steps=2", "methods.ppo-full.steps=2",
+         "methods.bootstrap.candidates=1", "methods.grpo.steps=1", "methods.ppo.steps=2", "methods.ppo-full.steps=2",
          "sampling.max_tokens=4"]  # fmt: skip
 
 

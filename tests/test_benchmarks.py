@@ -39,7 +39,7 @@ def test_ppo_step(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ppo_gain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ppo_gain.main(["--quick", "--out", str(tmp_path)])
-    assert len(re.findall(r"^gain \S+ -?\d+\.\d points", capsys.readouterr().out, re.M)) == 2
+    assert len(re.findall(r"^gain \S+ -?\d+\.\d points", capsys.readouterr().out, re.M)) == 3
     rows = [{"step": 0, "dev_score": 0.5}, {"step": 2, "dev_score": 0.75}]
     rows += [{"step": 4, "dev_score": 0.75}, {"step": 6, "dev_score": 0.7}]
     text = "".join(json.dumps({"phase": "dev", **row}) + "\n" for row in rows)
