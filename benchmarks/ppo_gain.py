@@ -19,7 +19,8 @@ from experiments.store import RunFolder
 
 SPEC = ROOT / "examples" / "policy-gradient" / "spec.yaml"
 SMALL = ["model=tiny-random", "splits.train=16", "splits.dev=8", "splits.test=8", "seeds=[0]",
-         "methods.bootstrap.candidates=1", "methods.grpo.steps=1", "methods.ppo.steps=2", "methods.ppo-full.steps=2",
+         "methods.bootstrap.candidates=1", "methods.grpo.steps=1", "methods.ppo.steps=2",
+         "methods.ppo-full.steps=2",
          "sampling.max_tokens=4"]  # fmt: skip
 
 

@@ -52,6 +52,12 @@ class Policy:
             digest.update(self.quantization.encode())
         return digest.hexdigest()[:16]
 
+    def dtype(self, chosen: str) -> str:
+        """How to load it where `chosen` is left open: weights trained here in fp32, as they were
+        trained and measured, since bf16 rounds most of a small step away."""
+        own = chosen == "auto" and self.weights is not None and self.quantization is None
+        return "float32" if own else chosen
+
     def with_prompt(self, prompt: Prompt) -> Policy:
         return replace(self, prompt=prompt)
 

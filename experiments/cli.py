@@ -16,11 +16,13 @@ from pathlib import Path
 from experiments import verbs
 from experiments.environment import pin_threads, stray_packages
 from experiments.errors import SpecError
+from lm.ranks import is_first_to_fail, world
 from lm.types import ModelError
 from tasks.types import TaskError
 
 FORMATS = ("terminal", "markdown", "csv")
-TABLES = ("summary", "pairs", "failures", "flow", "slices", "cost", "curves")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+TABLES = ("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +71,14 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--device", default="auto")
     evaluation.set_defaults(do=verbs.evaluate)
 
+    export = verb.add_parser("export", help="an arm's model as a plain Hugging Face folder")
+    export.add_argument("run", type=Path, help="runs/NAME")
+    export.add_argument("arm")
+    export.add_argument("--out", type=Path, required=True, help="a new folder")
+    export.add_argument("--dtype", choices=DTYPES, default="auto", help="default: the run's")
+    export.add_argument("--seed", type=int, help="default: the arm's first")
+    export.set_defaults(do=verbs.export)
+
     tasks = verb.add_parser("tasks", help="the tasks that can be named")
     tasks.set_defaults(do=verbs.tasks)
 
@@ -106,6 +116,8 @@ def main(words: Sequence[str] | None = None) -> int:
         strays = stray_packages()
         if strays:
             raise SpecError(strays[0])
+        if world() > 1 and options.verb != "run":
+            raise SpecError(f"{options.verb}: is done in one process; write it without a launcher")
         return options.do(options)
     except _bad_input() as error:
         return _say(str(error), 2)
@@ -122,7 +134,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    print(f"tasklift: {' '.join(line.split())}", file=sys.stderr)
+    if is_first_to_fail():
+        print(f"tasklift: {' '.join(line.split())}", file=sys.stderr, flush=True)
     return code
 
 

@@ -62,6 +62,7 @@ def surroundings(device: str, dtype: str) -> dict[str, Any]:
     import torch
 
     from lm.hf import pick_device, pick_dtype
+    from lm.ranks import world
 
     where = pick_device(device)
     cuda = where.type == "cuda"
@@ -71,6 +72,7 @@ def surroundings(device: str, dtype: str) -> dict[str, Any]:
         "device_type": where.type,
         "dtype": str(pick_dtype(dtype, where)).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "processes": world(),
         "versions": versions(),
         "git_commit": git_commit(),
     }

@@ -12,8 +12,9 @@ from importlib import import_module
 from evaluation.types import Method
 from prompt_opt.config import BootstrapConfig
 from rl.config import GRPOConfig, PPOConfig
+from rl.config_supervised import DPOConfig, RFTConfig, SFTConfig
 
-MethodConfig = BootstrapConfig | GRPOConfig | PPOConfig
+MethodConfig = BootstrapConfig | GRPOConfig | PPOConfig | SFTConfig | RFTConfig | DPOConfig
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,7 @@ KINDS: dict[str, Kind] = {
     "bootstrap": Kind(BootstrapConfig, "prompt_opt.bootstrap:Bootstrap", "prompt"),
     "grpo": Kind(GRPOConfig, "rl.grpo:GRPO", "weights"),
     "ppo": Kind(PPOConfig, "rl.ppo:PPO", "weights"),
+    "sft": Kind(SFTConfig, "rl.sft:SFT", "weights"),
+    "rft": Kind(RFTConfig, "rl.rft:RFT", "weights"),
+    "dpo": Kind(DPOConfig, "rl.dpo:DPO", "weights"),
 }

@@ -56,7 +56,7 @@ class Experiment:
             adapter=policy.adapter,
             ledger=ledger,
             device=model.device,
-            dtype=model.dtype,
+            dtype=policy.dtype(model.dtype),
             quantization=policy.quantization,
         )
 

@@ -54,6 +54,14 @@ class Lines:
         return f"  ETA {seconds // 60}:{seconds % 60:02d}"
 
 
+class Silence:
+    """The `Progress` of a process that is not the first."""
+
+    def __call__(self, step: int, total: int, **figures: float | str) -> None: ...
+
+    def tick(self) -> None: ...
+
+
 def _figure(value: float | str) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

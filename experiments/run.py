@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
@@ -20,10 +21,11 @@ from experiments.locate import code_files, locate_code
 from experiments.methods import KINDS
 from experiments.plan import Stage, digest
 from experiments.prepare import Experiment, prepare
-from experiments.progress import Lines
+from experiments.progress import Lines, Silence
 from experiments.spec import ExperimentSpec
 from experiments.store import RunFolder, open_run, without_home, write_text
 from lm.ledger import Ledger
+from lm.ranks import barrier, from_first, is_first, joined
 from tasks.load import task_copies, task_hash
 from tasks.splits import required_split
 from tasks.types import Example
@@ -33,14 +35,31 @@ LEFTOVERS = (CLOCK, "checkpoints", "best", "rollouts", "result.json")  # only fo
 
 
 def run(spec: ExperimentSpec, base: Path, out: Path) -> Path:
-    """Do what is missing of `spec` (found in folder `base`) below `out`; returns the run folder."""
-    experiment = prepare(spec, base)
-    with open_run(spec, out) as folder:
-        if not folder.is_complete(experiment.plan.arms, experiment.exam):
-            _describe(experiment, folder)
+    """Do what is missing of `spec` (found in folder `base`) below `out`; returns the run folder.
+
+    Several processes (`lm.ranks`) train weights together; all else the first does alone.
+    """
+    with joined(), _opened(spec, base, out) as (experiment, folder):
+        if not from_first(lambda: folder.is_complete(experiment.plan.arms, experiment.exam)):
+            if is_first():
+                _describe(experiment, folder)
             policies = _run_stages(experiment, folder)
-            _run_evaluations(experiment, folder, policies)
+            if is_first():
+                _run_evaluations(experiment, folder, policies)
         return folder.path
+
+
+@contextmanager
+def _opened(spec: ExperimentSpec, base: Path, out: Path) -> Iterator[tuple[Experiment, RunFolder]]:
+    """What is to be run and where; only the first process holds the folder's lock."""
+    if is_first():
+        experiment = prepare(spec, base)
+        with open_run(spec, out) as folder:
+            barrier()  # what had to be fetched is there now
+            yield experiment, folder
+    else:
+        barrier()
+        yield prepare(spec, base), RunFolder(out / spec.name)
 
 
 def _describe(experiment: Experiment, folder: RunFolder) -> None:
@@ -75,7 +94,7 @@ def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
     """The policy each stage ends with, by key; finished stages are read back."""
     policies: dict[str, Policy] = {}
     stages = experiment.plan.stages
-    done = folder.done_stages()
+    done = from_first(folder.done_stages)
     for stage in stages:
         if stage.key not in done:
             method = _build(experiment, stage)
@@ -84,8 +103,11 @@ def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
         if stage.key not in done:
             before = policies[stage.parent.key] if stage.parent else experiment.start
             label = f"{number}/{len(stages)} {stage.arms[0]} · {stage.step.name}"
-            _run_stage(experiment, folder, stage, before, label)
-        folder.finish(folder.stage(stage.key), LEFTOVERS)
+            if is_first() or KINDS[stage.step.kind].moves == "weights":
+                _run_stage(experiment, folder, stage, before, label)
+        if is_first():
+            folder.finish(folder.stage(stage.key), LEFTOVERS)
+        barrier()
         policies[stage.key] = folder.load_policy(stage.key, experiment.spec.model.source)
     return policies
 
@@ -101,10 +123,12 @@ def _run_stage(
 ) -> None:
     place = folder.stage(stage.key)
     place.mkdir(parents=True, exist_ok=True)
-    shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""
-    print(f"[{label}] seed {stage.seed}{shared}", flush=True)
     ledger = Ledger()
-    progress = Lines(label, ledger, place / CLOCK)
+    progress = Lines(label, ledger, place / CLOCK) if is_first() else Silence()
+    if is_first():
+        shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""
+        print(f"[{label}] seed {stage.seed}{shared}", flush=True)
+        _describe_stage(experiment, stage, place)
     context = Context(
         score=experiment.task.score,
         open=lambda policy: experiment.open(policy, ledger),
@@ -115,6 +139,15 @@ def _run_stage(
         progress=progress,
         pass_rates=pass_rates([folder.stage(key) for key in stage.ancestors()]),
     )
+    method = _build(experiment, stage)
+    after = method.improve(before, experiment.train, experiment.dev, context)
+    if is_first():
+        progress.tick()
+        folder.save_policy(stage.key, after)
+        write_text(place / "ledger.json", ledger.to_json())
+
+
+def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
     told = {
         "method": stage.step.name,
         "kind": stage.step.kind,
@@ -124,11 +157,6 @@ def _run_stage(
         "surroundings": experiment.surroundings,
     }
     write_text(place / "stage.json", json.dumps(told, indent=1))
-    method = _build(experiment, stage)
-    after = method.improve(before, experiment.train, experiment.dev, context)
-    progress.tick()
-    folder.save_policy(stage.key, after)
-    write_text(place / "ledger.json", ledger.to_json())
 
 
 def _run_evaluations(

@@ -23,18 +23,26 @@ class Saved:
     policy: Policy
     model: ModelSpec
     sampling: Sampling
+    seed: int = 0
 
 
-def policy_of_arm(path: Path, arm: str) -> Saved:
-    """The policy of an arm's first seed. Raises SpecError when it, or its model, is not there."""
+def policy_of_arm(path: Path, arm: str, seed: int | None = None) -> Saved:
+    """The policy of an arm, of its first seed when none is given.
+
+    Raises SpecError when it, or its model, is not there.
+    """
     if not (path / "arms.json").exists():
         raise SpecError(f"{path}: is no run folder; name one, such as runs/<name>")
     folder = RunFolder(path)
     entries = [entry for entry in folder.arms() if entry["eval"]]
-    chosen = next((entry for entry in entries if entry["arm"] == arm), None)
-    if chosen is None:
+    of_arm = [entry for entry in entries if entry["arm"] == arm]
+    if not of_arm:
         known = ", ".join(dict.fromkeys(entry["arm"] for entry in entries)) or "none yet"
         raise SpecError(f"{path}: no evaluated arm {arm!r}; there is {known}")
+    chosen = next((entry for entry in of_arm if seed in (None, entry["seed"])), None)
+    if chosen is None:
+        known = ", ".join(str(entry["seed"]) for entry in of_arm)
+        raise SpecError(f"{path}: arm {arm!r} was not run with seed {seed}; there is {known}")
     spec = parse_spec(read_mapping(path / "spec.yaml"), str(path / "spec.yaml"))
     told = folder.read("run.json")
     source = locate_model(spec.model.source, path / told.get("base", "."))
@@ -44,7 +52,8 @@ def policy_of_arm(path: Path, arm: str) -> Saved:
         policy = folder.load_policy(chosen["stages"][-1], source)
     else:
         policy = Policy(source, Prompt.from_json(_start_prompt(folder)))
-    return Saved(policy, spec.model.model_copy(update={"source": source}), spec.sampling.build())
+    model = spec.model.model_copy(update={"source": source})
+    return Saved(policy, model, spec.sampling.build(), chosen["seed"])
 
 
 def _start_prompt(folder: RunFolder) -> str:

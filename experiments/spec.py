@@ -128,6 +128,17 @@ class ExperimentSpec(_Section):
             raise ValueError(f"baseline: no arm {self.baseline!r}; {known}")
         return self
 
+    @model_validator(mode="after")
+    def _full_weights_after_4_bits(self) -> ExperimentSpec:
+        for arm, chain in self.arms.items():
+            kinds = [step.config.get("weights") for step in chain]
+            if "qlora" in kinds and "full" in kinds[kinds.index("qlora") :]:
+                raise ValueError(
+                    f"arms.{arm}: weights: full cannot train what weights: qlora leaves in 4 bits; "
+                    "write weights: qlora or lora after it"
+                )
+        return self
+
 
 def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:
     if isinstance(item, dict) and set(item) == {"name", "kind", "config"}:  # a resolved spec

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import SpecError
+from lm.ranks import is_first
 
 
 def run(options: Namespace) -> int:
@@ -17,6 +18,8 @@ def run(options: Namespace) -> int:
     spec = load_spec(options.spec, options.set)
     base = options.spec.parent
     if options.dry_run:
+        if not is_first():
+            return 0
         from experiments.plan import describe
         from experiments.run import prepare
         from experiments.store import RunFolder
@@ -26,15 +29,19 @@ def run(options: Namespace) -> int:
         return 0
     from experiments.run import run as run_spec
 
-    return _finish(run_spec(spec, base, options.out))
+    folder = run_spec(spec, base, options.out)
+    return _finish(folder) if is_first() else 0
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder and show its first two tables."""
+    """Write the report into the run folder; show tripped wires and its first two tables."""
     from experiments.store import write_text
-    from reports import load_run, report_markdown, table
+    from reports import load_run, report_markdown, table, tripped
 
-    write_text(folder / "report.md", report_markdown(load_run(folder)))
+    done = load_run(folder)
+    write_text(folder / "report.md", report_markdown(done))
+    for line in tripped(done):
+        print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
     print(f"report: {folder / 'report.md'}")
     return 0
@@ -135,7 +142,7 @@ def evaluate(options: Namespace) -> int:
             saved.policy.source,
             adapter=saved.policy.adapter,
             device=saved.model.device,
-            dtype=saved.model.dtype,
+            dtype=saved.policy.dtype(saved.model.dtype),
             quantization=saved.policy.quantization,
         ),
         saved.policy.prompt,
@@ -148,6 +155,16 @@ def evaluate(options: Namespace) -> int:
     print(f"score {100 * mean_score(records):.1f} %  n {len(records)}")
     for failure, count in Counter(r.failure for r in records if not r.correct).most_common():
         print(f"  {count:5d}  {failure}")
+    return 0
+
+
+def export(options: Namespace) -> int:
+    """Write an arm's policy as a plain Hugging Face folder; says how close it is."""
+    from experiments.export import export as export_arm
+
+    facts = export_arm(options.run, options.arm, options.out, options.dtype, options.seed)
+    print(f"{options.out}: {facts.arm}, seed {facts.seed}, in {facts.dtype}; see its README.md")
+    print(f"largest difference of a logit to the policy, on its own prompt: {facts.gap:.1g}")
     return 0
 
 

@@ -52,7 +52,8 @@ def decode(
     `finished(row)` says whether a row ends with its newest token. A `cache` given again to a later
     call saves the runs both calls share; it notices when the weights have changed.
     """
-    rows = [Row(i, i // sampling.n) for i in range(len(prompts) * sampling.n)]
+    first, count = sampling.first_row, len(prompts) * sampling.n
+    rows = [Row(first + i, i // sampling.n) for i in range(count)]
     if not rows:
         return rows
     if not shares_prefixes(model):

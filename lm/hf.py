@@ -20,6 +20,7 @@ from lm.ledger import Ledger, Purpose, Stopwatch
 from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
 from lm.prefix_cache import PrefixCache
+from lm.ranks import local_rank, world
 from lm.rendering import ChatEncoder, turn_end
 from lm.scoring import completion_logprobs
 from lm.source import resolve, weights_fingerprint
@@ -35,9 +36,14 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto` takes CUDA when there is one. Raises ModelError for a device that is not there."""
+    """`auto` takes CUDA when there is one, of several processes each its own GPU.
+
+    Raises ModelError for a device that is not there.
+    """
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", local_rank()) if world() > 1 else torch.device("cuda")
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device: {device!r} is not available here; write device: auto or cpu")
     try:
@@ -257,8 +263,9 @@ class HFModel:
     def _check_room(self, longest: int, max_tokens: int) -> None:
         if self.window is not None and longest + max_tokens > self.window:
             raise ModelError(
-                f"model: a prompt of {longest} tokens and max_tokens {max_tokens} exceed the "
-                f"context window of {self.window}; use fewer demos, shorter inputs or fewer max_tokens"
+                f"model: a prompt of {longest} tokens and max_tokens {max_tokens} exceed "
+                f"the context window of {self.window}; use fewer demos, shorter inputs or fewer "
+                "max_tokens"
             )
 
     def _is_finished(self, stop: tuple[str, ...]):

@@ -131,6 +131,8 @@ def _packed_attention(
     if odd or _running.attention is None:
         raise NotImplementedError(f"attention with {odd}")
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # under autocast rotary embeddings leave queries and keys in fp32
+    query, key = query.to(value.dtype), key.to(value.dtype)
     out = _running.attention(module.layer_idx, query[0], key[0], value[0], factor)
     return out.transpose(0, 1)[None], None
 
@@ -157,13 +159,18 @@ def shares_prefixes(model: Any) -> bool:
                 file=sys.stderr,
             )
     if model.training:
-        config = causal.config.get_text_config()
         foreign = causal not in _checkpointed
-        if any(getattr(config, name, None) for name in _DROPOUT) or (
+        if has_attention_dropout(model) or (
             foreign and getattr(model, "is_activation_checkpointing", False)
         ):
             return False
     return not _known[causal]
+
+
+def has_attention_dropout(model: Any) -> bool:
+    """Whether attention drops some of its weights while the model trains."""
+    config = causal_lm(model).config.get_text_config()
+    return any(getattr(config, name, None) for name in _DROPOUT)
 
 
 def _why_not(causal: Any) -> str:
@@ -177,7 +184,8 @@ def _why_not(causal: Any) -> str:
     modes = [(module, module.training) for module in causal.modules()]
     causal.eval()
     try:
-        return "" if _agrees(causal) else "its attention is not the standard one"
+        with torch.autocast(causal.device.type, enabled=False):
+            return "" if _agrees(causal) else "its attention is not the standard one"
     except Exception:  # whatever a foreign model does not bear is a reason
         return "its attention cannot be replaced"
     finally:
@@ -198,12 +206,13 @@ def _agrees(causal: Any) -> bool:
         causal, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
     )
     decoder, to_logits = getattr(causal, causal.base_model_prefix), head(causal)
+    forward = type(causal).forward  # a trainer may have put another in its place
     logits = to_logits(found).float()
     least = 2e-4 if causal.dtype == torch.float32 else 0.1
     for row, path in zip(rows, tree.paths, strict=True):
         longer = [*row, *row][: len(tree)]  # as many tokens as the packed forward ran
         plain, again = (
-            causal(input_ids=ids.new_tensor([part])).logits[0, : len(row)].float()
+            forward(causal, input_ids=ids.new_tensor([part])).logits[0, : len(row)].float()
             for part in (row, longer)
         )
         scale = plain.abs().max()

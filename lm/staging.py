@@ -40,6 +40,7 @@ def _put(draft: Path, target: Path, workshop: Path) -> None:
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """For files that are only ever replaced, never written into: a hard link where there can be."""
+    Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:

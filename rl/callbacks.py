@@ -11,6 +11,7 @@ import pyarrow as pa
 from transformers import TrainerCallback
 
 from evaluation.types import Context
+from lm.ranks import gathered
 from rl.journal import Journal, Mark
 
 
@@ -79,10 +80,10 @@ class StageCallback(TrainerCallback):
         self._sampling_before = self._sampling_seconds()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        seconds = time.perf_counter() - self._started
+        seconds = max(gathered(time.perf_counter() - self._started))
         self._seconds += seconds
         self.context.ledger.add_training(
-            tokens=self.record.trained_tokens,
+            tokens=sum(gathered(self.record.trained_tokens)),
             steps=1,
             seconds=seconds - (self._sampling_seconds() - self._sampling_before),
         )

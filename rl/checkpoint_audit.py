@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.trainer_pt_utils import safe_globals
 
+from lm.ranks import rank, world
 from rl.findings import Finding
 
 CLOCK = ("seconds",)  # columns that may differ
@@ -46,7 +47,7 @@ def checkpoint_matches(
         ),
         *_compared(folder, ["optimizer.pt"], lambda _: optimizer.state_dict()),
         *_compared(folder, ["scheduler.pt"], lambda _: scheduler.state_dict()),
-        *_compared(folder, ["rng_state.pth"], lambda _: _random_state()),
+        *_compared(folder, [_random_file()], lambda _: _random_state()),
     ]
     if critic is not None:
         found += _compared(folder, ["critic.safetensors"], lambda _: critic.state_dict())
@@ -56,6 +57,10 @@ def checkpoint_matches(
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     said = f"a resume from step {step} would go astray: {found[0]}{more}"
     return Finding(name, "tripped", step, said)
+
+
+def _random_file() -> str:
+    return "rng_state.pth" if world() == 1 else f"rng_state_{rank()}.pth"
 
 
 def logged_step(metrics: Path, step: int) -> dict[str, Any] | None:
@@ -107,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return load_file(path)
     with safe_globals():
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _weights_files(folder: Path, model: Any) -> list[str]:

@@ -7,6 +7,8 @@ one before the model's next token, however much text lies between.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,17 +45,25 @@ def gae(
     return advantages_BT, (advantages_BT + values_BT) * (mask_BT != 0)
 
 
-def whitened(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+Total = Callable[[Tensor], Tensor]  # of a sum over these rows that over all rows there are
+
+
+def these(total: Tensor) -> Tensor:
+    """There are no other rows."""
+    return total
+
+
+def whitened(values_BT: Tensor, mask_BT: Tensor, total: Total = these) -> Tensor:
     """Shifted and scaled to mean 0 and variance 1 over all tokens of the mask, 0 elsewhere."""
-    mean, variance = moments(values_BT, mask_BT)
+    mean, variance = moments(values_BT, mask_BT, total)
     return (values_BT - mean) * (variance + 1e-8).rsqrt() * mask_BT
 
 
-def moments(values_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+def moments(values_BT: Tensor, mask_BT: Tensor, total: Total = these) -> tuple[Tensor, Tensor]:
     """Mean and variance (unbiased) over the tokens of the mask."""
-    count = mask_BT.sum()
-    mean = (values_BT * mask_BT).sum() / count.clamp(min=1)
-    squares = ((values_BT - mean).square() * mask_BT).sum()
+    count = total(mask_BT.sum())
+    mean = total((values_BT * mask_BT).sum()) / count.clamp(min=1)
+    squares = total(((values_BT - mean).square() * mask_BT).sum())
     return mean, squares / (count - 1).clamp(min=1)
 
 
@@ -68,9 +78,11 @@ def value_losses(values_BT: Tensor, old_BT: Tensor, returns_BT: Tensor, epsilon:
     )
 
 
-def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def explained_variance(
+    values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, total: Total = these
+) -> Tensor:
     """1 for a critic that foresees every return, 0 for one no better than a constant; NaN when the
     returns are equal but for rounding."""
-    _, error = moments(returns_BT - values_BT, mask_BT)
-    _, variance = moments(returns_BT, mask_BT)
+    _, error = moments(returns_BT - values_BT, mask_BT, total)
+    _, variance = moments(returns_BT, mask_BT, total)
     return torch.where(variance > 1e-8, 1 - error / variance, torch.nan)

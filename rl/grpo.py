@@ -19,6 +19,7 @@ from trl.trainer.grpo_config import GRPOConfig as TrainerArguments
 
 from evaluation.types import Context, Policy, ScoreFunction
 from lm.hf import HFModel
+from lm.ranks import world
 from lm.types import Sampling
 from reward_models.load import load_reward
 from reward_models.task import TaskReward
@@ -28,7 +29,7 @@ from rl.prompt_choice import PassRates, PromptChoice
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
 from rl.weight_method import Course, Stage, WeightMethod, check_examples, trainer_settings
-from tasks.types import Example, Prompt
+from tasks.types import Example, Prompt, TaskError
 
 
 class GRPO(WeightMethod):
@@ -69,8 +70,24 @@ def check_rollouts(
 ) -> None:
     """What any method on rollouts needs. Raises TaskError and RewardError."""
     check_examples(method, train, dev, config.prompts_per_step, "prompts_per_step")
+    check_processes(method, config)
     examples = {example.id: example for example in train}
     load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
+
+
+def check_processes(method: str, config: RolloutConfig) -> None:
+    """Raises TaskError when a step's groups do not go evenly to the processes there are."""
+    count, rows = world(), config.prompts_per_step * config.group_size
+    if config.prompts_per_step % count:
+        raise TaskError(
+            f"{method}: prompts_per_step {config.prompts_per_step} does not go evenly to {count} "
+            f"processes; write a multiple of {count}"
+        )
+    if rows // count % config.minibatches:
+        raise TaskError(
+            f"{method}: minibatches {config.minibatches} does not divide the {rows // count} "
+            f"rollouts that each of {count} processes has; write a divisor of {rows // count}"
+        )
 
 
 def make_rollouts(config: RolloutConfig, stage: Stage, resample: int = 0) -> Rollouts:
@@ -122,10 +139,11 @@ def trainer_inputs(config: RolloutConfig, stage: Stage) -> dict[str, Any]:
 def trainer_arguments(config: RolloutConfig, context: Context, model: HFModel) -> TrainerArguments:
     """TRL's settings: one generation a step, on whatever device the model is.
 
-    The rows of an optimizer update are split into equal forwards of at most `rows_per_forward`.
+    The rows of an optimizer update, shared equally by the processes, are split into equal forwards
+    of at most `rows_per_forward`.
     Advantages, loss and the KL term are not TRL's but ours, so nothing here says how to make them.
     """
-    rows = config.prompts_per_step * config.group_size // config.minibatches
+    rows = config.prompts_per_step * config.group_size // world() // config.minibatches
     per_forward = max(n for n in range(1, config.rows_per_forward + 1) if rows % n == 0)
     settings = trainer_settings(config, context, model)
     for name in ("max_steps", "warmup_steps", "save_steps", "logging_steps"):

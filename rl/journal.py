@@ -9,6 +9,7 @@
 
 A checkpoint counts once its mark.json is there: it is written last, by renaming. Whatever came
 after the newest one is dropped on the way back, so the steps are taken again as if undisturbed.
+Of several processes the first alone writes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lm.ledger import Ledger
+from lm.ranks import barrier, from_first, is_first
 from lm.staging import link_or_copy, staged_folder
 
 
@@ -51,6 +53,8 @@ class Journal:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl."""
+        if not is_first():
+            return
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -62,16 +66,21 @@ class Journal:
         return [json.loads(line) for line in self.metrics.read_text().splitlines()]
 
     def keep_rollouts(self, step: int, table: pa.Table) -> None:
-        self.parts.mkdir(parents=True, exist_ok=True)
-        _write_table(self.parts / f"{step:06d}.parquet", table)
+        if is_first():
+            self.parts.mkdir(parents=True, exist_ok=True)
+            _write_table(self.parts / f"{step:06d}.parquet", table)
 
     def keep_best(self, save: Callable[[Path], None]) -> None:
         """Replace best/ by what `save(folder)` writes."""
-        with staged_folder(self.best) as draft:
-            save(draft)
+        if is_first():
+            with staged_folder(self.best) as draft:
+                save(draft)
 
     def seal(self, mark: Mark, update: int) -> None:
         """Complete the checkpoint the trainer has just written after `update` updates."""
+        barrier()  # each process has put its part in
+        if not is_first():
+            return
         stage = self.checkpoints / f"checkpoint-{update}" / "stage"
         if self.best.exists():
             shutil.copytree(
@@ -90,6 +99,9 @@ class Journal:
 
         Returns the checkpoint's folder and its mark.
         """
+        return from_first(self._rewind)
+
+    def _rewind(self) -> tuple[Path | None, Mark | None]:
         marks = {path: _read_mark(path / "stage" / "mark.json") for path in self._saved()}
         for path in [path for path, mark in marks.items() if mark is None]:
             shutil.rmtree(path)
@@ -111,10 +123,12 @@ class Journal:
 
     def finished(self) -> Mark | None:
         """The mark of a stage that has ended, else None."""
-        return _read_mark(self.result)
+        return from_first(lambda: _read_mark(self.result))
 
     def finish(self, mark: Mark) -> None:
         """Merge the rollouts, write the result, and remove what only resuming needs."""
+        if not is_first():
+            return
         parts = sorted(self.parts.glob("*.parquet"))
         if parts:
             _write_table(self.rollouts, pa.concat_tables([pq.read_table(part) for part in parts]))
@@ -122,6 +136,8 @@ class Journal:
         self.tidy()
 
     def tidy(self) -> None:
+        if not is_first():
+            return
         for folder in (self.parts, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
 

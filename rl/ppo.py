@@ -34,9 +34,10 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from evaluation.types import Policy, ScoreFunction
+from lm.ranks import average_gradients, gathered, is_first, summed
 from lm.scoring import Scored
 from rl.config import PPOConfig
-from rl.gae import explained_variance, gae, token_rewards, value_losses, whitened
+from rl.gae import explained_variance, gae, moments, token_rewards, value_losses, whitened
 from rl.grpo import check_rollouts, make_rollouts, trainer_inputs
 from rl.objectives import (
     Batch,
@@ -130,7 +131,8 @@ class PPOTrainer(SeamTrainer):
         self.critic.detached = self.config.critic == "detached" or self._is_warming_up
         rewards_B = self._rewards(output["advantages"])
         if self.state.global_step == 0:  # the first guess is right on average
-            self.critic.outer.bias.fill_(rewards_B.nanmean().nan_to_num(nan=0.0).item())
+            everyones_B = torch.cat(gathered(rewards_B.cpu()))
+            self.critic.outer.bias.fill_(everyones_B.nanmean().nan_to_num(nan=0.0).item())
         scored = self._before(output)
         assert scored.values_BT is not None
         output["old_per_token_logps"], values_BT = scored.logprobs_BT, scored.values_BT
@@ -145,19 +147,24 @@ class PPOTrainer(SeamTrainer):
             rewards_BT, values_BT, mask_BT, config.gamma, config.gae_lambda
         )
         _, outcomes_BT = gae(rewards_BT, values_BT, mask_BT, config.gamma, 1.0)
-        foreseen = explained_variance(values_BT, outcomes_BT, mask_BT).item()
+        foreseen = explained_variance(values_BT, outcomes_BT, mask_BT, summed).item()
         self._note("objective/explained_variance", foreseen)
-        self._note("objective/value", _mean(values_BT, mask_BT).item())
+        self._note("objective/value", moments(values_BT, mask_BT, summed)[0].item())
         if config.whiten:
-            advantages_BT = whitened(advantages_BT, mask_BT)
+            advantages_BT = whitened(advantages_BT, mask_BT, summed)
         output["advantages"], output["returns"] = advantages_BT, returns_BT
         output["old_values"] = values_BT
         tokens_B = mask_BT.sum(1).clamp(min=1)
-        self.rollouts.advantages = (advantages_BT.sum(1) / tokens_B).tolist()
+        means = gathered((advantages_BT.sum(1) / tokens_B).tolist())
+        self.rollouts.advantages = [mean for some in means for mean in some]
 
     def _rewards(self, like: Tensor) -> Tensor:
         """(B,) rewards, NaN where there is none, less the penalty of answers without an end."""
-        drawn = zip(self.rollouts.rewards, self.rollouts.completions, strict=True)
+        drawn = [
+            pair
+            for group in self.rollouts.own
+            for pair in zip(group.rewards, group.completions, strict=True)
+        ]
         penalty = self.config.missing_eos_penalty
         rewards = [
             math.nan if reward is None else reward - penalty * (answer.finish_reason == "length")
@@ -172,7 +179,7 @@ class PPOTrainer(SeamTrainer):
         reference_BT = output.pop("ref_per_token_logps")
         drift_BT = output["old_per_token_logps"] - reference_BT
         kl_BT = kl_to_reference(output["old_per_token_logps"], reference_BT)
-        self._note("kl", _mean(kl_BT, mask_BT).item())
+        self._note("kl", moments(kl_BT, mask_BT, summed)[0].item())
         return self.config.beta * drift_BT
 
     def _loss(self, batch: Batch, inputs: dict[str, Any], scored: Scored) -> tuple[Tensor, Metrics]:
@@ -183,8 +190,10 @@ class PPOTrainer(SeamTrainer):
         )
         value_loss = per_token(errors_BT, batch)
         metrics["value_loss"] = _mean(errors_BT.detach(), batch.mask_BT)
-        share = 0.0 if self._is_warming_up else 1.0
-        return share * loss + self.config.value_coefficient * value_loss, metrics
+        value_loss = self.config.value_coefficient * value_loss
+        if self._is_warming_up:  # no gradient at all, of which Adam would count the zeros
+            return value_loss, metrics
+        return loss + value_loss, metrics
 
     @property
     def _is_warming_up(self) -> bool:
@@ -202,11 +211,14 @@ class PPOTrainer(SeamTrainer):
         return optimizer
 
     def _clip_grad_norm(self, model: Any) -> Any:
+        average_gradients(self.critic.parameters())
         nn.utils.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        if not is_first():
+            return
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         save_file(self.critic.state_dict(), folder / CRITIC_FILE)
 

@@ -68,11 +68,10 @@ class PromptChoice:
     def rows(
         self, step: int, turn: int, count: int, without: Collection[str] = ()
     ) -> list[dict[str, Any]]:
-        """`count` different rows of a dataset for TRL, none of the examples `without` unless there
-        are too few others. `turn` tells apart the choices of one step."""
+        """`count` different rows of a dataset for TRL, fewer where fewer are left besides the
+        examples `without`. `turn` tells apart the choices of one step."""
         rng = random.Random(f"{self.seed}/{step}/{turn}")
-        others = [example for example in self.train if example.id not in without]
-        pool = others if len(others) >= count else list(self.train)
+        pool = [example for example in self.train if example.id not in without]
         keys = {e.id: _key(rng, self._weight(e.id)) for e in pool}
         chosen = sorted(pool, key=lambda e: keys[e.id], reverse=True)[:count]
         return [{"prompt": self.prompt.messages(e.inputs), "example_id": e.id} for e in chosen]

@@ -172,6 +172,8 @@ def _ask(
         [prompt.messages(example.inputs) for example, _ in rows],
         [[{"role": "assistant", "content": text}] for _, text in rows],
         example_id=[example.id for example, _ in rows],
+        completion_ids=[[ord(c) for c in text] for _, text in rows],  # their number is what counts
+        trainer_state=None,
     )
     paid = dict(zip([example.id for example, _ in rows], values, strict=True))
     return [paid.get(example.id) for example in examples]

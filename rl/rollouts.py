@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lm.hf import HFModel
+from lm.ledger import BudgetExhausted
+from lm.ranks import gathered, own_part, shared
 from lm.types import Completion, ModelError, Sampling
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
@@ -58,7 +61,8 @@ class Rollouts:
     own score, is kept beside it so that reward hacking shows. `choice` picks prompts where the
     dataset's order does not; up to `resample` times a step, groups without a signal are replaced
     by those of other prompts (dynamic sampling: Yu et al., 2025, arXiv:2503.14476). The fields
-    below belong to the newest step.
+    below belong to the newest step. Of several processes each draws and rewards its share, all know
+    all groups, and each trains on its own.
     """
 
     model: HFModel
@@ -74,6 +78,11 @@ class Rollouts:
     advantages: list[float] = field(default_factory=list)
     trained_tokens: int = 0  # prompt and completion tokens of the rows that ran forward
     logprob_gap: float | None = None  # nats, sampler against trainer, max over the step's tokens
+
+    @property
+    def own(self) -> list[Group]:
+        """The groups this process trains on: all, if it is alone."""
+        return self.groups[own_part(len(self.groups))]
 
     @property
     def completions(self) -> list[Completion]:
@@ -94,26 +103,31 @@ class Rollouts:
         draws depend on (seed, step, row) alone, and on pass rates where prompts are chosen by them.
         """
         self.step, self.replaced, self.logprob_gap = step, [], None
-        asked = list(rows[:: self.sampling.n])
+        asked = [row for some in gathered(rows[:: self.sampling.n]) for row in some]
         if self.choice is not None and self.choice.weighted:
             asked = self.choice.rows(step, 0, len(asked))
         self.groups = self._ask(asked, 0, columns)
         for turn in range(1, self.resample + 1):
             dead = [i for i, group in enumerate(self.groups) if group.is_dead]
-            if dead:
+            if not dead:
+                break
+            try:
                 self._replace(dead, turn, columns)
+            except BudgetExhausted:  # what is paid for is trained on; the next step ends the stage
+                break
         if self.choice is not None:
             self.choice.rates.add_rows(
-                (group.row["example_id"], score)
+                (group.row["example_id"], as_stored(score))
                 for group in [*self.groups, *self.replaced]
                 for score in group.scores
             )
-        return [group.row for group in self.groups for _ in range(self.sampling.n)]
+        return [group.row for group in self.own for _ in range(self.sampling.n)]
 
     def _replace(self, dead: Sequence[int], turn: int, columns: dict[str, Any]) -> None:
         assert self.choice is not None
         used = {group.row["example_id"] for group in [*self.groups, *self.replaced]}
-        fresh = self._ask(self.choice.rows(self.step, turn, len(dead), without=used), turn, columns)
+        rows = self.choice.rows(self.step, turn, len(dead), without=used)
+        fresh = self._ask(rows, turn, columns) if rows else []
         alive = [group for group in fresh if not group.is_dead]
         self.replaced += [group for group in fresh if group.is_dead]
         for place, group in zip(dead, alive, strict=False):
@@ -126,30 +140,33 @@ class Rollouts:
         answers = self.model.generate([row["prompt"] for row in rows], sampling, "rollout")
         if not all(completion.token_ids for group in answers for completion in group):
             raise ModelError(f"model: {self.model.name} drew an answer without a single token")
-        n = self.sampling.n
-        rewards, scores = self._judge(rows, answers, columns)
-        return [
-            Group(row, answers[i], rewards[i * n : i * n + n], scores[i * n : i * n + n])
-            for i, row in enumerate(rows)
-        ]
+        pairs = list(zip(rows, answers, strict=True))
+        return shared(pairs, lambda some: self._judge(some, columns))
 
     def _judge(
-        self, rows: Sequence[Any], answers: list[list[Completion]], columns: dict[str, Any]
-    ) -> tuple[list[float | None], list[float | None]]:
-        """Both read the answers as sampled: TRL's own decoding knows no stop strings."""
-        each = [(row, answer) for row, group in zip(rows, answers, strict=True) for answer in group]
+        self, pairs: Sequence[tuple[Any, list[Completion]]], columns: dict[str, Any]
+    ) -> list[Group]:
+        """Both rewards read the answers as sampled: TRL's own decoding knows no stop strings."""
+        if not pairs:
+            return []
+        each = [(row, answer) for row, answers in pairs for answer in answers]
         prompts = [row["prompt"] for row, _ in each]
         replies = [[{"role": "assistant", "content": answer.text}] for _, answer in each]
-        named = {name: [row[name] for row, _ in each] for name in rows[0] if name != "prompt"}
+        named = {name: [row[name] for row, _ in each] for name in pairs[0][0] if name != "prompt"}
         named |= {"completion_ids": [list(answer.token_ids) for _, answer in each], **columns}
         scores = self.task(prompts, replies, **named)
-        own = self.reward is self.task
-        return (scores if own else self.reward(prompts, replies, **named)), scores
+        same = self.reward is self.task
+        rewards = scores if same else self.reward(prompts, replies, **named)
+        n = self.sampling.n
+        return [
+            Group(row, answers, rewards[i * n : i * n + n], scores[i * n : i * n + n])
+            for i, (row, answers) in enumerate(pairs)
+        ]
 
     def for_trl(self) -> dict[str, list[list[Any]]]:
-        """What TRL asks of a `rollout_func`."""
-        prompts = [self.model.encode(group.row["prompt"]) for group in self.groups]
-        drawn = self.completions
+        """What TRL asks of a `rollout_func`: the groups of this process."""
+        prompts = [self.model.encode(group.row["prompt"]) for group in self.own]
+        drawn = [completion for group in self.own for completion in group.completions]
         return {
             "prompt_ids": [ids for ids in prompts for _ in range(self.sampling.n)],
             "completion_ids": [list(c.token_ids) for c in drawn],
@@ -167,7 +184,7 @@ class Rollouts:
             "entropy": logs["entropy"],
             "grad_norm": logs["grad_norm"],
             **figures,
-            "logprob_gap": self.logprob_gap,
+            "logprob_gap": _largest(gathered(self.logprob_gap)),
             **{k: v for k, v in logs.items() if k == "kl" or k.startswith("objective/")},
         }
 
@@ -215,6 +232,15 @@ class Rollouts:
 def prompt_id(chat: Any) -> str:
     """12 hex digits that name the chat as sent: the same for all rollouts of one prompt."""
     return hashlib.sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:12]
+
+
+def as_stored(score: float | None) -> float | None:
+    """The score as a resume will read it from rollouts.parquet."""
+    return None if score is None else float(np.float32(score))
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -10,24 +10,35 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
 from lm.hf import HFModel
 from lm.ledger import Ledger
+from reward_models.task import TaskReward
+from reward_models.types import RewardModel
 from rl.audits import health, parity
 from rl.checkpoint_audit import checkpoint_matches, logged_step, same_step
-from rl.findings import read_findings, write_findings
+from rl.findings import Finding, read_findings, write_findings
 from rl.forgetting import Panel, ask_panel, forgetting
 from rl.journal import Journal, Mark
 from rl.reward_probe import probe_reward
-from rl.rollouts import Rollouts
 from rl.tripwires import reward_up_score_down
 from rl.weights import load_weights
+from tasks.text import shorten
 
 PANEL_FILE = "forgetting.json"
+
+
+class Rewarded(Protocol):
+    """What knows the reward that is trained on, and the task's own score to hold it against."""
+
+    reward: RewardModel
+    task: TaskReward
 
 
 class SelfAudit(TrainerCallback):
@@ -43,55 +54,68 @@ class SelfAudit(TrainerCallback):
         self.critic: Any = None
         self.known: dict[str, Any] | None = None
 
-    def look_ahead(self, rollouts: Rollouts | None) -> None:
+    def look_ahead(self, rewarded: Rewarded | None) -> None:
         """Before the first step, and once: the reward is probed, the panel asked."""
-        probed = any(finding.name.startswith("reward:") for finding in read_findings(self.folder))
-        if rollouts is not None and not probed:
-            task = rollouts.task
-            examples = list(task.examples.values())
-            found = probe_reward(rollouts.reward, task, task.prompt, examples)
-            write_findings(self.folder, found)
-        if not (self.folder / PANEL_FILE).exists():
-            self._keep({"before": self._panel().to_json()})
+        with self._harmless("reward"):
+            known = read_findings(self.folder)
+            if rewarded is not None and not any(f.name.startswith("reward:") for f in known):
+                task = rewarded.task
+                examples = list(task.examples.values())
+                found = probe_reward(rewarded.reward, task, task.prompt, examples)
+                write_findings(self.folder, found)
+        with self._harmless("forgetting"):
+            if not (self.folder / PANEL_FILE).exists():
+                self._keep({"before": self._panel().to_json()})
 
     def look_back(self, mark: Mark) -> None:
         """After the last step; the live weights become the best ones on the way."""
-        rows = self.journal.rows()
-        dtype = "bfloat16" if self.live.device.type == "cuda" else str(self.live.model.dtype)
-        quantized = getattr(self.live.model, "is_loaded_in_4bit", False)
-        found = [
-            *parity(rows, dtype, quantized=quantized),
-            *health(rows),
-            *reward_up_score_down(rows, self.n_dev),
-        ]
-        kept = json.loads((self.folder / PANEL_FILE).read_text("utf-8"))
-        if mark.best_step and self.journal.best.exists():
-            load_weights(self.live, self.journal.best)
-            after = self._panel()
-            found += forgetting(Panel.from_json(kept["before"]), after)
-            self._keep({**kept, "after": after.to_json()})
-        write_findings(self.folder, found)
+        with self._harmless("metrics"):
+            rows = self.journal.rows()
+            dtype = "bfloat16" if self.live.device.type == "cuda" else str(self.live.model.dtype)
+            quantized = getattr(self.live.model, "is_loaded_in_4bit", False)
+            found = [*parity(rows, dtype, quantized=quantized), *health(rows)]
+            write_findings(self.folder, [*found, *reward_up_score_down(rows, self.n_dev)])
+        panels = self.folder / PANEL_FILE
+        if mark.best_step and self.journal.best.exists() and panels.exists():
+            with self._harmless("forgetting"):
+                kept = json.loads(panels.read_text("utf-8"))
+                load_weights(self.live, self.journal.best)
+                after = self._panel()
+                write_findings(self.folder, forgetting(Panel.from_json(kept["before"]), after))
+                self._keep({**kept, "after": after.to_json()})
 
     def on_save(self, args: Any, state: Any, control: Any, **shared: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        found = checkpoint_matches(
-            folder,
-            state.global_step // self.updates,
-            model=self.live.model,
-            optimizer=shared["optimizer"],
-            scheduler=shared["lr_scheduler"],
-            critic=self.critic,
-        )
-        write_findings(self.folder, [found])
+        with self._harmless("checkpoint"):
+            found = checkpoint_matches(
+                Path(args.output_dir) / f"checkpoint-{state.global_step}",
+                state.global_step // self.updates,
+                model=self.live.model,
+                optimizer=shared["optimizer"],
+                scheduler=shared["lr_scheduler"],
+                critic=self.critic,
+            )
+            write_findings(self.folder, [found])
 
     def on_log(self, args: Any, state: Any, control: Any, **shared: Any) -> None:
         if self.known is None:
             return
-        again = logged_step(self.journal.metrics, self.known["step"])
-        if again is not None:
-            exact = self.live.device.type == "cpu"
-            write_findings(self.folder, [same_step(self.known, again, exact=exact)])
-            self.known = None
+        with self._harmless("resumed step"):
+            again = logged_step(self.journal.metrics, self.known["step"])
+            if again is not None:
+                exact = self.live.device.type == "cpu"
+                write_findings(self.folder, [same_step(self.known, again, exact=exact)])
+                self.known = None
+
+    @contextmanager
+    def _harmless(self, what: str) -> Iterator[None]:
+        """An audit that fails is a note, not the end of a stage."""
+        try:
+            yield
+        except Exception as error:
+            said = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
+            with suppress(OSError, ValueError):
+                note = Finding(f"audit of {what}", "note", None, f"could not be made: {said}")
+                write_findings(self.folder, [note])
 
     def _panel(self) -> Panel:
         training = self.live.model.training

@@ -25,8 +25,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
-from lm.packed_forward import allow_checkpointing, allows_checkpointing
+from lm.packed_forward import (
+    allow_checkpointing,
+    allows_checkpointing,
+    has_attention_dropout,
+)
+from lm.ranks import gathered, own_part, summed
 from lm.scoring import Scored, completion_logprobs
+from rl.data_parallel import DataParallel
 from rl.objectives import Batch, Metrics, Objective
 from rl.rollouts import Rollouts
 from rl.weights import Reference
@@ -34,7 +40,7 @@ from rl.weights import Reference
 PROBED = 4  # rows that are scored once more where training is at another temperature than 1
 
 
-class SeamTrainer(GRPOTrainer):
+class SeamTrainer(DataParallel, GRPOTrainer):
     """GRPOTrainer that samples through `rollouts` and reports back to it.
 
     After a step `rollouts` also holds advantages, trained tokens and the log-probability gap.
@@ -117,9 +123,9 @@ class SeamTrainer(GRPOTrainer):
         rewards = [math.nan if reward is None else reward for reward in self.rollouts.rewards]
         rewards_GN = output["prompt_ids"].new_tensor(rewards, dtype=torch.float32)
         rewards_GN = rewards_GN.view(-1, self.rollouts.sampling.n)
-        advantages_B = self.objective.advantage(rewards_GN).flatten().nan_to_num(nan=0.0)
-        output["advantages"] = advantages_B
-        self.rollouts.advantages = advantages_B.tolist()
+        advantages_GN = self.objective.advantage(rewards_GN).nan_to_num(nan=0.0)
+        output["advantages"] = advantages_GN[own_part(len(advantages_GN))].flatten()
+        self.rollouts.advantages = advantages_GN.flatten().tolist()
         if self.updates > 1:
             output["old_per_token_logps"] = self._before(output).logprobs_BT
 
@@ -132,7 +138,8 @@ class SeamTrainer(GRPOTrainer):
         model: Any = self.model
         live_B = self._live(output)
         whole = cast(GRPOConfig, self.args).steps_per_generation == 1
-        if whole and not any(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)):
+        drops = any(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout))
+        if whole and not drops and not has_attention_dropout(model):
             with torch.enable_grad():
                 self._kept = self._forward(model, output, live_B, with_entropy=True)
             output["row"] = torch.arange(len(live_B), device=live_B.device)
@@ -182,11 +189,10 @@ class SeamTrainer(GRPOTrainer):
         own = {"kl"} if batch.ref_logps_BT is not None else set()
         named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
         if scored.entropies_BT is not None:  # of the first pass: of the policy that drew
-            tokens = batch.mask_BT.sum().clamp(min=1)
-            named["entropy"] = (scored.entropies_BT * batch.mask_BT).sum() / tokens
-        for name, value in named.items():
-            gathered = self.accelerator.gather(value.detach().float())
-            self._metrics["train"][name].append(gathered.nanmean().item())  # type: ignore[union-attr]
+            named["entropy"] = _entropy(scored.entropies_BT, batch.mask_BT)
+        counted = batch.mask_BT.sum().item(), {k: v.item() for k, v in named.items()}
+        for name, value in _token_means(gathered(counted)).items():
+            self._metrics["train"][name].append(value)  # type: ignore[union-attr]
 
     def _batch(self, inputs: dict[str, Any], logps_BT: Tensor, live_B: Tensor) -> Batch:
         """The rows of one forward as an objective sees them."""
@@ -234,7 +240,8 @@ class SeamTrainer(GRPOTrainer):
         zeros_BT = torch.zeros(completions.shape, device=completions.device)
         logps_BT, entropies_BT, values_BT = zeros_BT, zeros_BT.clone(), zeros_BT
         if not live_B.any():
-            return Scored(zeros_BT + _zero_of(model), torch.full_like(zeros_BT, torch.nan))
+            unknown_BT = torch.full_like(zeros_BT, torch.nan)
+            return Scored(zeros_BT + _zero_of(model), unknown_BT if with_entropy else None)
         for part in live_B.nonzero().squeeze(1).split(self._rows_at_once):
             with self.accelerator.autocast():
                 scored = completion_logprobs(
@@ -283,9 +290,29 @@ def _rewarded(rollouts: Rollouts) -> Any:
     """TRL's reward function: what `collect` has rewarded."""
 
     def rewarded(**_: Any) -> list[float | None]:
-        return rollouts.rewards
+        return [reward for group in rollouts.own for reward in group.rewards]
 
     return rewarded
+
+
+def _entropy(entropies_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean over all processes' tokens; NaN where no row ran forward."""
+    known_BT = mask_BT * entropies_BT.isfinite()
+    sums = (entropies_BT.nan_to_num() * known_BT).sum(), known_BT.sum()
+    total, tokens = summed(torch.stack(sums))
+    return total / tokens
+
+
+def _token_means(counted: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """The processes' figures, each weighted by its tokens; one that is NaN is left out."""
+    if len(counted) == 1:
+        return counted[0][1]
+    means = {}
+    for name in counted[0][1]:
+        known = [(n, each[name]) for n, each in counted if not math.isnan(each[name])]
+        total = sum(n for n, _ in known)
+        means[name] = sum(n * value for n, value in known) / total if total else math.nan
+    return means
 
 
 @contextmanager

@@ -16,15 +16,19 @@ from evaluation.evaluate import evaluate, mean_score
 from evaluation.types import Context, Policy, ScoreFunction
 from lm.hf import HFModel
 from lm.ledger import BudgetExhausted
+from lm.ranks import from_first, is_first, world
+from lm.together import TogetherModel
 from lm.types import ModelError
 from rl.callbacks import StageCallback, StepRecord
 from rl.checkpoint_audit import logged_step
 from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
 from rl.rollouts import Rollouts
-from rl.self_audit import SelfAudit
+from rl.self_audit import Rewarded, SelfAudit
 from rl.weights import as_precise, save_weights, trainable
 from tasks.types import Example, TaskError
+
+PARALLEL = ("grpo", "ppo")  # the methods that share a step among processes
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """A trainer to be run, the record of its newest step, and its updates in one step of ours."""
+    """A trainer to be run, the record of its newest step, and its updates in one step of ours.
+
+    `rewarded` holds the reward that answers are chosen by, for the audit to probe.
+    """
 
     trainer: Any
     record: StepRecord
     updates: int = 1
+    rewarded: Rewarded | None = None
+
+    def reward_to_probe(self) -> Rewarded | None:
+        """The reward that trains, None for a method without one."""
+        return self.record if isinstance(self.record, Rollouts) else self.rewarded
 
 
 class WeightMethod:
@@ -96,7 +108,7 @@ class WeightMethod:
     def train(self, stage: Stage) -> Mark:
         """Run the course from the newest checkpoint to its end, or to that of the budget."""
         journal, context = stage.journal, stage.context
-        known = known_next_step(journal)
+        known = from_first(lambda: known_next_step(journal))
         checkpoint, mark = journal.rewind()
         with as_precise(stage.live.model):
             course = self.course(stage)
@@ -114,16 +126,17 @@ class WeightMethod:
             restore_counts(context.ledger, mark.ledger)
         course.trainer.add_callback(watch)
         audit = SelfAudit(stage.live, journal, len(stage.dev), course.updates)
-        if self.config.audits:
+        audits = self.config.audits and is_first()
+        if audits:
             audit.critic, audit.known = getattr(course.trainer, "critic", None), known
-            audit.look_ahead(course.record if isinstance(course.record, Rollouts) else None)
+            audit.look_ahead(course.reward_to_probe())
             course.trainer.add_callback(audit)
         try:
             course.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except BudgetExhausted:
             watch.close(course.trainer.state.global_step)
         mark = watch.mark(course.trainer.state.global_step)
-        if self.config.audits:
+        if audits:
             audit.look_back(mark)
         journal.finish(mark)
         return mark
@@ -148,7 +161,7 @@ def dev_score(stage: Stage) -> float:
         split="dev",
     )
     model.train(training)  # trainers read the mode, sampling has switched it
-    return mean_score(records)
+    return from_first(lambda: mean_score(records))  # a scorer may not say the same twice
 
 
 def open_trainable(policy: Policy, config: WeightsConfig, context: Context, method: str) -> HFModel:
@@ -161,8 +174,8 @@ def open_trainable(policy: Policy, config: WeightsConfig, context: Context, meth
             f"{type(opened).__name__}; name a Hub id, a folder or a .gguf file"
         )
     live = trainable(opened, config, context.seed)
-    live.ledger = context.ledger
-    return live
+    kind = TogetherModel if world() > 1 else HFModel
+    return kind(live.model, live.tokenizer, name=live.name, ledger=context.ledger)
 
 
 def _with_best(policy: Policy, journal: Journal, config: WeightsConfig) -> Policy:
@@ -176,6 +189,11 @@ def check_examples(
     method: str, train: Sequence[Example], dev: Sequence[Example], needed: int, option: str
 ) -> None:
     """Raises TaskError when train is too small for a step, has doubles, or dev is empty."""
+    if world() > 1 and method not in PARALLEL:
+        raise TaskError(
+            f"{method}: trains in one process, and {world()} were started; run it without the "
+            f"launcher ({', '.join(PARALLEL)} take several)"
+        )
     if len(train) < needed:
         raise TaskError(
             f"{method}: {len(train)} train examples for {option} {needed}; add examples or write "

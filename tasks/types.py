@@ -129,7 +129,7 @@ class Prompt:
         return "\n".join(f"{name.capitalize()}: {inputs[name]}" for name in self.inputs)
 
     def reply(self, demo: Demo) -> str:
-        """What the assistant says in a demo; without reasoning, `cot` is left with its last line."""
+        """What the assistant says in a demo; without reasoning, `cot` has its last line alone."""
         if self.style == "direct":
             return demo.output
         return f"{demo.reasoning}\n{self.marker} {demo.output}".lstrip()

@@ -86,6 +86,10 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown model": ({"model": "smollm2-135M-x"}, ["smollm2-135M-x", "smollm2-135m"]),
     "unknown device": ({"model": {"source": "tiny-random", "device": "tpu9"}}, ["tpu9", "cpu"]),
     "unknown reward": (grpo(reward="tsak"), ["tsak", "task"]),
+    "full training of weights in 4 bits": (
+        {"arms": {"a": [{"grpo": {"weights": "qlora"}}, {"grpo": {"weights": "full"}}]}},
+        ["arms.a", "weights: qlora or lora"],
+    ),
     "too few examples for a step": (grpo(prompts_per_step=500), ["500"]),
 }
 
@@ -215,6 +219,23 @@ def test_reports_of_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert "none" in refused(capsys, *words)
+
+
+def test_export_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no run folder" in refused(capsys, "export", "none", "a", "--out", "out")
+    only_baseline = {"arms": {"zero-shot": []}, "sampling": {"max_tokens": 4}}
+    assert main(["run", str(write_spec(folder, **only_baseline))]) == 0
+    capsys.readouterr()
+    run = ["export", "runs/bad"]
+    assert "there is zero-shot" in refused(capsys, *run, "rl", "--out", "out")
+    seed = [*run, "zero-shot", "--seed", "7"]
+    assert "seed 7; there is 0" in refused(capsys, *seed, "--out", "out")
+    assert "something already" in refused(capsys, *run, "zero-shot", "--out", ".")
+    assert "something already" in refused(capsys, *run, "zero-shot", "--out", "rows.jsonl")
+    assert "cannot be written" in refused(capsys, *run, "zero-shot", "--out", "rows.jsonl/out")
+    (folder / "runs/bad/prompt.json").unlink()
+    assert "is damaged" in refused(capsys, *run, "zero-shot", "--out", "out")
+    assert not (folder / "out").exists()
 
 
 def test_eval_of_an_arm_needs_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

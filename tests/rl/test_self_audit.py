@@ -165,3 +165,15 @@ def test_a_step_taken_twice_is_compared(folder, tmp_path, monkeypatch, meddled):
         found = stage(folder, tmp_path, GRPO(config))
     assert found["resumed step"].level == ("tripped" if meddled else "ok")
     assert found["resumed step"].step == 3
+
+
+@pytest.mark.parametrize("name", ["checkpoint_matches", "probe_reward", "ask_panel", "health"])
+def test_an_audit_that_fails_is_a_note_and_no_more(folder, tmp_path, monkeypatch, name):
+    def failing(*_, **__):
+        raise OSError("no room left")
+
+    monkeypatch.setattr(f"rl.self_audit.{name}", failing)
+    found = stage(folder, tmp_path, GRPO(GRPOConfig(**{**SMALL, "steps": 2})))
+    notes = [finding for key, finding in found.items() if key.startswith("audit of")]
+    assert notes and all("no room left" in note.detail for note in notes)
+    assert (tmp_path / "result.json").exists() and tripped(found) == []

@@ -1,0 +1,101 @@
+"""SFT: fine-tune on the gold answers of train, behind the policy's own prompt.
+
+The tokens before an answer are those that sampling and evaluation send, so what is learned is
+learned for the prompt the policy has, demos and all; the loss is on the answer and the token that
+ends it. TRL's SFTTrainer underneath, without packing and without cutting: an example that does not
+fit the context window is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evaluation.types import Policy, ScoreFunction
+from lm.hf import HFModel
+from lm.types import ModelError
+from rl.config_supervised import SFTConfig
+from rl.feed import Row, check_one_process, check_time, picked, supervised_settings
+from rl.trl_supervised import SupervisedTrainer
+from rl.weight_method import Course, Stage, WeightMethod, check_examples, trainer_settings
+from tasks.types import Demo, Example, Prompt, TaskError
+
+
+class SFT(WeightMethod):
+    """Method; see `rl.weight_method.WeightMethod`."""
+
+    name = "sft"
+    config: SFTConfig
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        check_one_process(self.name)
+        check_examples(self.name, train, dev, self.config.rows_per_step, "rows_per_step")
+        bare = next((example.id for example in train if not example.answer.strip()), None)
+        if bare is not None:
+            raise TaskError(
+                f"sft: train example {bare!r} has no gold answer; write one, or use rft or grpo"
+            )
+
+    def course(self, stage: Stage) -> Course:
+        feed = GoldAnswers(self.config, stage)
+        size = self.config.rows_per_step
+        settings = supervised_settings(
+            trainer_settings(self.config, stage.context, stage.live),
+            self.config,
+            steps=self.config.steps,
+            rows=size,
+        )
+        return Course(SupervisedTrainer(feed, stage.live, settings, size), feed)
+
+
+class GoldAnswers:
+    """Feed and step record: the gold answers of train, in an order made from the seed."""
+
+    def __init__(self, config: SFTConfig, stage: Stage):
+        prompt, live = stage.policy.prompt, stage.live
+        self.size, self.seed = config.rows_per_step, f"sft/{stage.context.seed}"
+        self.ledger = stage.context.ledger
+        self.every = [gold_row(live, prompt, example) for example in stage.train]
+        self.trained_tokens = 0
+
+    def rows(self, step: int) -> list[Row]:
+        check_time(self.ledger)
+        return picked(self.every, step, self.size, self.seed)
+
+    def row(self, logs: dict[str, Any]) -> dict[str, Any]:
+        return learned(logs)
+
+    def table(self) -> None:
+        return None
+
+
+def gold_row(live: HFModel, prompt: Prompt, example: Example) -> Row:
+    """The gold answer behind the prompt. Raises ModelError when it does not fit the window."""
+    ids = live.encode(prompt.messages(example.inputs))
+    answer = live.encode_reply(prompt.reply(Demo(example.inputs, example.answer)))
+    if live.window is not None and len(ids) + len(answer) > live.window:
+        raise ModelError(
+            f"sft: train example {example.id!r} has {len(ids)} tokens of prompt and "
+            f"{len(answer)} of answer, the context window holds {live.window}; leave it out or use "
+            "fewer demos"
+        )
+    return labelled(ids, answer)
+
+
+def labelled(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> Row:
+    """A row of TRL's: no token of the prompt is in the loss, every token of the answer is."""
+    return {
+        "input_ids": [*prompt_ids, *answer_ids],
+        "labels": [-100] * len(prompt_ids) + [*answer_ids],
+    }
+
+
+def learned(logs: dict[str, Any]) -> dict[str, Any]:
+    """The columns of metrics.jsonl that TRL has figures for; `loss` is in nats per answer token."""
+    return {name: logs[name] for name in ("loss", "entropy", "grad_norm")}
