@@ -30,12 +30,11 @@ from lm.packed_forward import (
     allows_checkpointing,
     has_attention_dropout,
 )
-from lm.ranks import gathered, own_part
+from lm.ranks import gathered, own_part, summed
 from lm.scoring import Scored, completion_logprobs
-from rl.data_parallel import DataParallel, mean_entropy, token_means
+from rl.data_parallel import DataParallel
 from rl.objectives import Batch, Metrics, Objective
 from rl.rollouts import Rollouts
-from rl.vllm_engine import asked_through
 from rl.weights import Reference
 
 PROBED = 4  # rows that are scored once more where training is at another temperature than 1
@@ -70,8 +69,6 @@ class SeamTrainer(DataParallel, GRPOTrainer):
                 **arguments,
             )
         self.remove_callback(PrinterCallback)
-        if self.use_vllm:
-            rollouts.model = asked_through(self, rollouts.model)
 
     @property
     def updates(self) -> int:
@@ -158,10 +155,9 @@ class SeamTrainer(DataParallel, GRPOTrainer):
             output["ref_per_token_logps"] = scored.logprobs_BT
 
     def _probe(self, output: dict[str, Any]) -> None:
-        """Compare sampler and trainer at the temperature of what the sampler reports."""
-        told_at = self.temperature if self.use_vllm else 1.0
+        """Compare sampler and trainer at temperature 1, which is what the sampler reports."""
         few_B = torch.arange(len(output["prompt_ids"]), device=output["prompt_ids"].device) < PROBED
-        found = self._forward(self.model, output, few_B, temperature=told_at).logprobs_BT
+        found = self._forward(self.model, output, few_B, temperature=1.0).logprobs_BT
         mask_BT = output["completion_mask"].bool() & few_B[:, None]
         gap = (found - output["sampling_per_token_logps"])[mask_BT].abs().max().item()
         self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap)
@@ -193,9 +189,9 @@ class SeamTrainer(DataParallel, GRPOTrainer):
         own = {"kl"} if batch.ref_logps_BT is not None else set()
         named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
         if scored.entropies_BT is not None:  # of the first pass: of the policy that drew
-            named["entropy"] = mean_entropy(scored.entropies_BT, batch.mask_BT)
+            named["entropy"] = _entropy(scored.entropies_BT, batch.mask_BT)
         counted = batch.mask_BT.sum().item(), {k: v.item() for k, v in named.items()}
-        for name, value in token_means(gathered(counted)).items():
+        for name, value in _token_means(gathered(counted)).items():
             self._metrics["train"][name].append(value)  # type: ignore[union-attr]
 
     def _batch(self, inputs: dict[str, Any], logps_BT: Tensor, live_B: Tensor) -> Batch:
@@ -297,6 +293,26 @@ def _rewarded(rollouts: Rollouts) -> Any:
         return [reward for group in rollouts.own for reward in group.rewards]
 
     return rewarded
+
+
+def _entropy(entropies_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean over all processes' tokens; NaN where no row ran forward."""
+    known_BT = mask_BT * entropies_BT.isfinite()
+    sums = (entropies_BT.nan_to_num() * known_BT).sum(), known_BT.sum()
+    total, tokens = summed(torch.stack(sums))
+    return total / tokens
+
+
+def _token_means(counted: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """The processes' figures, each weighted by its tokens; one that is NaN is left out."""
+    if len(counted) == 1:
+        return counted[0][1]
+    means = {}
+    for name in counted[0][1]:
+        known = [(n, each[name]) for n, each in counted if not math.isnan(each[name])]
+        total = sum(n for n, _ in known)
+        means[name] = sum(n * value for n, value in known) / total if total else math.nan
+    return means
 
 
 @contextmanager
