@@ -228,8 +228,7 @@ class HFModel:
         self._check_room(max(map(len, prompts)), sampling.max_tokens)
         self.model.eval()
         with Stopwatch() as watch, _one_at_a_time:
-            finished = self._is_finished(sampling.stop)
-            rows = decode(self.model, prompts, sampling, finished, self._prefixes)
+            rows = self._draw(prompts, sampling)
         answers = [self._completion(row, prompts[row.prompt], sampling) for row in rows]
         self.ledger.add(
             purpose,
@@ -267,6 +266,11 @@ class HFModel:
                 f"the context window of {self.window}; use fewer demos, shorter inputs or fewer "
                 "max_tokens"
             )
+
+    def _draw(self, prompts: list[list[int]], sampling: Sampling) -> list[Row]:
+        """The answers as tokens, `sampling.n` rows for each prompt; another sampler's place."""
+        finished = self._is_finished(sampling.stop)
+        return decode(self.model, prompts, sampling, finished, self._prefixes)
 
     def _is_finished(self, stop: tuple[str, ...]):
         def finished(row: Row) -> bool:

@@ -75,7 +75,8 @@ class RolloutConfig(WeightsConfig):
     """What grpo and ppo share: a step samples `group_size` rollouts for each of
     `prompts_per_step` train examples and learns from them in `epochs` passes, each in
     `minibatches` optimizer updates over rows shuffled anew. `curriculum: pass_rate` asks most
-    often what is solved about half the time (rl/prompt_choice.py)."""
+    often what is solved about half the time (rl/prompt_choice.py). `engine: vllm` samples with
+    vLLM, on a CUDA GPU that it shares with training (rl/vllm_engine.py)."""
 
     prompts_per_step: int = Field(default=8, ge=1)
     group_size: int = Field(default=8, ge=2)
@@ -83,6 +84,7 @@ class RolloutConfig(WeightsConfig):
     epochs: int = Field(default=1, ge=1)
     minibatches: int = Field(default=1, ge=1)
     curriculum: Literal["none", "pass_rate"] = "none"
+    engine: Literal["ours", "vllm"] = "ours"
     reward: str = "task"  # a reward of reward_models, by name, or path.py:function
 
     @model_validator(mode="after")
@@ -92,6 +94,15 @@ class RolloutConfig(WeightsConfig):
             raise ValueError(
                 f"minibatches: {rows} rollouts a step do not split into {self.minibatches} equal "
                 f"parts; write a divisor of {rows}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_keeps_weights(self) -> Self:
+        if self.engine == "vllm" and self.weights == "qlora":
+            raise ValueError(
+                "engine: vllm would round the adapter to 4 bits with the weights it is merged "
+                "into; write engine: ours, or weights: lora"
             )
         return self
 

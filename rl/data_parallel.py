@@ -7,13 +7,15 @@ stays unwrapped, and gradients are averaged once, when the last way back of an u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from lm.ranks import average_gradients, world
+from lm.ranks import average_gradients, summed, world
 
 
 class DataParallel:
@@ -36,3 +38,23 @@ class DataParallel:
         """transformers calls it once an update, when all its gradients are there."""
         average_gradients(self.averaged())
         return super()._clip_grad_norm(model)  # type: ignore[misc]
+
+
+def mean_entropy(entropies_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean over all processes' tokens; NaN where no row ran forward."""
+    known_BT = mask_BT * entropies_BT.isfinite()
+    sums = (entropies_BT.nan_to_num() * known_BT).sum(), known_BT.sum()
+    total, tokens = summed(torch.stack(sums))
+    return total / tokens
+
+
+def token_means(counted: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """The processes' figures, each weighted by its tokens; one that is NaN is left out."""
+    if len(counted) == 1:
+        return counted[0][1]
+    means = {}
+    for name in counted[0][1]:
+        known = [(n, each[name]) for n, each in counted if not math.isnan(each[name])]
+        total = sum(n for n, _ in known)
+        means[name] = sum(n * value for n, value in known) / total if total else math.nan
+    return means

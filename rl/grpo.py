@@ -28,6 +28,7 @@ from rl.objective_file import load_objective
 from rl.prompt_choice import PassRates, PromptChoice
 from rl.rollouts import Rollouts
 from rl.trl_seam import SeamTrainer
+from rl.vllm_engine import check_engine, engine_settings
 from rl.weight_method import Course, Stage, WeightMethod, check_examples, trainer_settings
 from tasks.types import Example, Prompt, TaskError
 
@@ -68,9 +69,10 @@ def check_rollouts(
     dev: Sequence[Example],
     score: ScoreFunction,
 ) -> None:
-    """What any method on rollouts needs. Raises TaskError and RewardError."""
+    """What any method on rollouts needs. Raises TaskError, RewardError and ModelError."""
     check_examples(method, train, dev, config.prompts_per_step, "prompts_per_step")
     check_processes(method, config)
+    check_engine(method, config)
     examples = {example.id: example for example in train}
     load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 
@@ -161,6 +163,7 @@ def trainer_arguments(config: RolloutConfig, context: Context, model: HFModel) -
         temperature=config.temperature,
         beta=0.0,
         router_aux_loss_coef=0.0,
+        **engine_settings(config, model.device),
     )
 
 

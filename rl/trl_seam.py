@@ -30,11 +30,12 @@ from lm.packed_forward import (
     allows_checkpointing,
     has_attention_dropout,
 )
-from lm.ranks import gathered, own_part, summed
+from lm.ranks import gathered, own_part
 from lm.scoring import Scored, completion_logprobs
-from rl.data_parallel import DataParallel
+from rl.data_parallel import DataParallel, mean_entropy, token_means
 from rl.objectives import Batch, Metrics, Objective
 from rl.rollouts import Rollouts
+from rl.vllm_engine import asked_through
 from rl.weights import Reference
 
 PROBED = 4  # rows that are scored once more where training is at another temperature than 1
@@ -69,6 +70,8 @@ class SeamTrainer(DataParallel, GRPOTrainer):
                 **arguments,
             )
         self.remove_callback(PrinterCallback)
+        if self.use_vllm:
+            rollouts.model = asked_through(self, rollouts.model)
 
     @property
     def updates(self) -> int:
@@ -105,6 +108,8 @@ class SeamTrainer(DataParallel, GRPOTrainer):
         model: Any = self.model
         step = self.state.global_step // self.updates + 1
         rows = self.rollouts.collect(inputs, step, trainer_state=self.state)
+        if self.use_vllm:  # so that TRL does not load the weights once more, its own way
+            self._last_loaded_step = self.state.global_step
         model.train()  # TRL reads the mode, sampling has switched it
         output = super()._generate_and_score_completions(rows)
         output.pop("old_per_token_logps", None)  # zeros; see `_get_per_token_logps_and_entropies`
@@ -155,9 +160,10 @@ class SeamTrainer(DataParallel, GRPOTrainer):
             output["ref_per_token_logps"] = scored.logprobs_BT
 
     def _probe(self, output: dict[str, Any]) -> None:
-        """Compare sampler and trainer at temperature 1, which is what the sampler reports."""
+        """Compare sampler and trainer at the temperature of what the sampler reports."""
+        told_at = self.temperature if self.use_vllm else 1.0
         few_B = torch.arange(len(output["prompt_ids"]), device=output["prompt_ids"].device) < PROBED
-        found = self._forward(self.model, output, few_B, temperature=1.0).logprobs_BT
+        found = self._forward(self.model, output, few_B, temperature=told_at).logprobs_BT
         mask_BT = output["completion_mask"].bool() & few_B[:, None]
         gap = (found - output["sampling_per_token_logps"])[mask_BT].abs().max().item()
         self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap)
@@ -189,9 +195,9 @@ class SeamTrainer(DataParallel, GRPOTrainer):
         own = {"kl"} if batch.ref_logps_BT is not None else set()
         named = {k if k in own else f"objective/{k}": v for k, v in metrics.items()}
         if scored.entropies_BT is not None:  # of the first pass: of the policy that drew
-            named["entropy"] = _entropy(scored.entropies_BT, batch.mask_BT)
+            named["entropy"] = mean_entropy(scored.entropies_BT, batch.mask_BT)
         counted = batch.mask_BT.sum().item(), {k: v.item() for k, v in named.items()}
-        for name, value in _token_means(gathered(counted)).items():
+        for name, value in token_means(gathered(counted)).items():
             self._metrics["train"][name].append(value)  # type: ignore[union-attr]
 
     def _batch(self, inputs: dict[str, Any], logps_BT: Tensor, live_B: Tensor) -> Batch:
@@ -293,26 +299,6 @@ def _rewarded(rollouts: Rollouts) -> Any:
         return [reward for group in rollouts.own for reward in group.rewards]
 
     return rewarded
-
-
-def _entropy(entropies_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The mean over all processes' tokens; NaN where no row ran forward."""
-    known_BT = mask_BT * entropies_BT.isfinite()
-    sums = (entropies_BT.nan_to_num() * known_BT).sum(), known_BT.sum()
-    total, tokens = summed(torch.stack(sums))
-    return total / tokens
-
-
-def _token_means(counted: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
-    """The processes' figures, each weighted by its tokens; one that is NaN is left out."""
-    if len(counted) == 1:
-        return counted[0][1]
-    means = {}
-    for name in counted[0][1]:
-        known = [(n, each[name]) for n, each in counted if not math.isnan(each[name])]
-        total = sum(n for n, _ in known)
-        means[name] = sum(n * value for n, value in known) / total if total else math.nan
-    return means
 
 
 @contextmanager

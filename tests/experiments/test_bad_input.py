@@ -91,6 +91,11 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["arms.a", "weights: qlora or lora"],
     ),
     "too few examples for a step": (grpo(prompts_per_step=500), ["500"]),
+    "an engine that nobody knows": (grpo(engine="vlm"), ["methods.grpo.engine", "'vllm'"]),
+    "vllm and weights in 4 bits": (
+        grpo(engine="vllm", weights="qlora"),
+        ["methods.grpo", "write engine: ours, or weights: lora"],
+    ),
 }
 
 
@@ -100,6 +105,15 @@ def test_spec_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], mistake
     line = refused(capsys, "run", write_spec(folder, **changes))
     for part in expected:
         assert part in line, line
+
+
+def test_vllm_without_a_gpu(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    line = refused(capsys, "run", write_spec(folder, **grpo(engine="vllm")))
+    assert "grpo: engine: vllm needs a CUDA GPU" in line and "write engine: ours" in line
+    assert not list(folder.glob("runs/*/stages/*"))
 
 
 def test_missing_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,9 @@ from tasks.types import Example, Prompt, Score
 
 folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 seal = Journal.seal
-Journal.seal = lambda self, mark: os._exit(9) if mark.step == kill_at else seal(self, mark)
+Journal.seal = (
+    lambda self, mark, *a: os._exit(9) if mark.step == kill_at else seal(self, mark, *a)
+)
 examples = [Example(f"e{i}", {"input": "w" * i}, "m") for i in range(8)]
 score = lambda e, t: Score(min(1.0, sum(c.isalpha() for c in t) / 6), False)
 ledger = Ledger()
