@@ -10,11 +10,21 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from evaluation.types import Method
-from prompt_opt.config import BootstrapConfig
+from prompt_opt.config import BootstrapConfig, PromptConfig
+from prompt_opt.config_search import (
+    BootstrapOptunaConfig,
+    COPROConfig,
+    GEPAConfig,
+    InferRulesConfig,
+    KNNConfig,
+    LabeledConfig,
+    MIPROConfig,
+    SIMBAConfig,
+)
 from rl.config import GRPOConfig, PPOConfig
 from rl.config_supervised import DPOConfig, RFTConfig, SFTConfig
 
-MethodConfig = BootstrapConfig | GRPOConfig | PPOConfig | SFTConfig | RFTConfig | DPOConfig
+MethodConfig = PromptConfig | GRPOConfig | PPOConfig | SFTConfig | RFTConfig | DPOConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,16 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "bootstrap": Kind(BootstrapConfig, "prompt_opt.bootstrap:Bootstrap", "prompt"),
+    "labeled": Kind(LabeledConfig, "prompt_opt.labeled:Labeled", "prompt"),
+    "bootstrap_optuna": Kind(
+        BootstrapOptunaConfig, "prompt_opt.bootstrap_optuna:BootstrapOptuna", "prompt"
+    ),
+    "knn": Kind(KNNConfig, "prompt_opt.knn:KNN", "prompt"),
+    "copro": Kind(COPROConfig, "prompt_opt.copro:COPRO", "prompt"),
+    "mipro": Kind(MIPROConfig, "prompt_opt.mipro:MIPRO", "prompt"),
+    "simba": Kind(SIMBAConfig, "prompt_opt.simba:SIMBA", "prompt"),
+    "gepa": Kind(GEPAConfig, "prompt_opt.gepa:GEPA", "prompt"),
+    "infer_rules": Kind(InferRulesConfig, "prompt_opt.infer_rules:InferRules", "prompt"),
     "grpo": Kind(GRPOConfig, "rl.grpo:GRPO", "weights"),
     "ppo": Kind(PPOConfig, "rl.ppo:PPO", "weights"),
     "sft": Kind(SFTConfig, "rl.sft:SFT", "weights"),

@@ -52,8 +52,9 @@ def decode(
     `finished(row)` says whether a row ends with its newest token. A `cache` given again to a later
     call saves the runs both calls share; it notices when the weights have changed.
     """
-    first, count = sampling.first_row, len(prompts) * sampling.n
-    rows = [Row(first + i, i // sampling.n) for i in range(count)]
+    count = len(prompts) * sampling.n
+    draws = sampling.draws or range(sampling.first_row, sampling.first_row + count)
+    rows = [Row(draw, i // sampling.n) for draw, i in zip(draws, range(count), strict=True)]
     if not rows:
         return rows
     if not shares_prefixes(model):

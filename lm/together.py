@@ -24,7 +24,10 @@ class TogetherModel(HFModel):
     ) -> list[list[Completion]]:
         self.ledger.check(purpose)  # by all, also those without a part
         mine = own_part(len(chats))
-        own = replace(sampling, first_row=sampling.first_row + mine.start * sampling.n)
+        rows = slice(mine.start * sampling.n, mine.stop * sampling.n)
+        own = replace(
+            sampling, first_row=sampling.first_row + rows.start, draws=sampling.draws[rows]
+        )
         with counted_together(self.ledger):
             drawn = super().generate(chats[mine], own, purpose)
         return [answers for some in gathered(drawn) for answers in some]

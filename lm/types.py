@@ -31,7 +31,8 @@ class Sampling:
     `n` completions are drawn per chat. The draw of row i, token t depends on `seed`, i and t
     only, not on how rows are put into batches (rounding aside: another batch shape moves logits by
     about 1e-5, which now and then tips a draw; the same call always draws the same). Rows count
-    from `first_row`, so that a call may be the later part of a larger one.
+    from `first_row`, so that a call may be the later part of a larger one; `draws`, a number for
+    each row, takes the place of the count, so that any rows may share a call.
     """
 
     max_tokens: int = 64
@@ -44,6 +45,7 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     first_row: int = 0
+    draws: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ModelError for a value that means nothing."""

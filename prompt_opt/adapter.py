@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
@@ -19,10 +19,24 @@ from dspy.lm15 import Config, Message, Request, Response
 from lm.types import Completion
 from tasks.types import Demo, Prompt, TaskError
 
-COMPLETION = "tasklift/completion"  # in a prediction; no field can have such a name
+ASKED = "tasklift/asked"  # among an adapter's outputs; no field can have such a name
 REASONING = "reasoning"
 # Names DSPy's Predict or Example take as arguments of their own.
 _TAKEN = {"signature", "new_signature", "demos", "config", "lm", "prediction", "base", "augmented"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a prediction came from. The completion is without token ids."""
+
+    prompt: Prompt
+    completion: Completion
+    temperature: float
+
+
+def asked(prediction: dspy.Prediction) -> Asked:
+    """What lies behind a prediction of a `PlainPredict`."""
+    return prediction._asked  # type: ignore[reportAttributeAccessIssue]
 
 
 def signature_of(prompt: Prompt) -> type[dspy.Signature]:
@@ -72,6 +86,9 @@ class PlainAdapter(dspy.Adapter):
         return self.prompt(signature, demos).messages(inputs)
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        return self._read(completion)
+
+    def _read(self, completion: str) -> dict[str, Any]:
         """The output fields. A `cot` reply that names no answer has an empty one: it is judged
         wrong, where an exception would make DSPy ask again in another format."""
         answer = self.frame.extract(completion) or ""
@@ -88,8 +105,9 @@ class PlainAdapter(dspy.Adapter):
         demos: list[Any],
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        request = _request(lm, lm_kwargs, self.format(signature, demos, inputs))
-        return [self._outputs(signature, lm(request, **_outside_request(lm_kwargs)))]
+        prompt = self.prompt(signature, demos)
+        request = request_of(lm, lm_kwargs, prompt.messages(inputs))
+        return [self._outputs(prompt, request, lm(request, **_outside_request(lm_kwargs)))]
 
     async def acall(
         self,
@@ -99,35 +117,52 @@ class PlainAdapter(dspy.Adapter):
         demos: list[Any],
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        request = _request(lm, lm_kwargs, self.format(signature, demos, inputs))
+        prompt = self.prompt(signature, demos)
+        request = request_of(lm, lm_kwargs, prompt.messages(inputs))
         response = await lm.acall(request, **_outside_request(lm_kwargs))
-        return [self._outputs(signature, response)]
+        return [self._outputs(prompt, request, response)]
 
-    def _outputs(self, signature: type[dspy.Signature], response: Response) -> dict[str, Any]:
+    def _outputs(self, prompt: Prompt, request: Request, response: Response) -> dict[str, Any]:
         text = response.text or ""
         finish = "length" if response.finish_reason == "length" else "stop"
         raw = Completion(text, (), (), finish, response.usage.input_tokens or 0)
-        return {**self.parse(signature, text), COMPLETION: raw}
+        temperature = request.config.temperature or 0.0
+        return {**self._read(text), ASKED: Asked(prompt, raw, temperature)}
 
 
 class PlainPredict(dspy.Predict):
     """A `dspy.Predict` that asks as `prompt` asks. Its saved state loads into a `dspy.Predict`.
 
-    A prediction also holds the whole `Completion`, without token ids, under `COMPLETION`.
+    `asked(prediction)` tells what lies behind a prediction; its fields are the signature's alone,
+    since optimizers copy them all into demos and into what they show a proposer.
     """
 
-    def __init__(self, prompt: Prompt):
+    own_lm: Any = None
+
+    def __init__(self, prompt: Prompt, lm: Any = None):
         super().__init__(signature_of(prompt))
         self.adapter = PlainAdapter(prompt)
+        self.own_lm = self.lm = lm  # None: DSPy's `settings.lm`
         self.demos = [_dspy_demo(prompt, demo) for demo in prompt.demos]
+
+    def reset(self) -> None:
+        """As DSPy's, which forgets the LM as well: around a search the default one proposes."""
+        super().reset()
+        self.lm = self.own_lm
 
     def forward(self, **kwargs: Any) -> Any:
         with dspy.context(adapter=self.adapter):
-            return super().forward(**kwargs)
+            return _with_origin(super().forward(**kwargs))
 
     async def aforward(self, **kwargs: Any) -> Any:
         with dspy.context(adapter=self.adapter):
-            return await super().aforward(**kwargs)
+            return _with_origin(await super().aforward(**kwargs))
+
+
+def _with_origin(prediction: Any) -> Any:
+    prediction._asked = prediction._store.pop(ASKED)
+    prediction._completions._completions.pop(ASKED)
+    return prediction
 
 
 def prompt_of(program: PlainPredict) -> Prompt:
@@ -147,7 +182,8 @@ def _dspy_demo(prompt: Prompt, demo: Demo) -> dspy.Example:
     return dspy.Example({**fields, REASONING: demo.reasoning} if prompt.style == "cot" else fields)
 
 
-def _request(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]) -> Request:
+def request_of(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]) -> Request:
+    """`chat` as `lm` is asked it; options of the call come before the LM's own."""
     settings = {**lm.kwargs, **lm_kwargs}
     names = ("temperature", "max_tokens", "top_p", "top_k", "stop")
     wanted = {name: settings[name] for name in names if settings.get(name) is not None}

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from lm.ledger import Caps
 
-class BootstrapConfig(BaseModel):
-    """DSPy's BootstrapFewShotWithRandomSearch (Khattab et al., 2023, arXiv:2310.03714).
 
-    `candidates` random demo sets are compared on the first `dev_examples` of dev beside DSPy's
-    three fixed ones (no demos, labeled demos, one unshuffled bootstrap). Demos are drawn from
-    `train_examples` of train: DSPy would walk all of train, one question after another, when its
-    teacher is rarely right.
+class PromptConfig(BaseModel):
+    """What all prompt methods share.
+
+    Candidates are compared on `dev_examples` of dev; demos, and the examples an optimizer learns
+    from, are drawn from `train_examples` of train. `rollouts` (answers asked for, proposals among
+    them), `tokens` and `seconds` are hard caps on the stage: it ends with the best candidate so
+    far, in front of the answer that would pass `rollouts`, and within a batch of the other two.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    train_examples: int = Field(default=64, ge=1)
+    dev_examples: int = Field(default=100, ge=1)
+    style: Literal["direct", "cot"] = "direct"
+    rollouts: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+
+    def caps(self) -> Caps:
+        return Caps(self.rollouts, self.tokens, self.seconds)
+
+    def expected_rollouts(self) -> int:
+        """Answers asked for at most."""
+        wanted = self.candidates_at_most() * self.dev_examples
+        return wanted if self.rollouts is None else min(wanted, self.rollouts)
+
+    def candidates_at_most(self) -> int:
+        """Candidates measured on all of dev, the incoming prompt among them."""
+        raise NotImplementedError
+
+
+class DemoConfig(PromptConfig):
+    """What the methods that pick worked examples share."""
+
     max_bootstrapped_demos: int = Field(default=4, ge=0)
     max_labeled_demos: int = Field(default=4, ge=0)
     candidates: int = Field(default=6, ge=0)
-    train_examples: int = Field(default=64, ge=1)
-    dev_examples: int = Field(default=100, ge=1)
-    style: str = Field(default="direct", pattern="^(direct|cot)$")
-    rollouts: int | None = Field(default=None, ge=1)  # hard cap on answers asked for
 
-    def expected_rollouts(self) -> int:
-        """Answers asked for at most, bootstrapping attempts aside."""
-        wanted = (self.candidates + 3) * self.dev_examples
-        return wanted if self.rollouts is None else min(wanted, self.rollouts)
+
+class BootstrapConfig(DemoConfig):
+    """DSPy's BootstrapFewShotWithRandomSearch (Khattab et al., 2023, arXiv:2310.03714).
+
+    `candidates` random demo sets are compared on dev beside DSPy's three fixed ones (no demos,
+    labeled demos, one unshuffled bootstrap). Demos are drawn from `train_examples` of train: DSPy
+    would walk all of train, one question after another, when its teacher is rarely right.
+    """
+
+    def candidates_at_most(self) -> int:
+        return self.candidates + 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,14 +13,15 @@ from tqdm import TMonitor
 
 
 class _Muted:
-    """Drops what the thread that made it writes, and tqdm's monitor; others write on."""
+    """Drops what the thread that made it writes, and tqdm in any thread; others write on."""
 
     def __init__(self, stream: Any):
         self._stream, self._muted = stream, threading.current_thread()
 
     def write(self, text: str) -> int:
         writer = threading.current_thread()
-        if writer is self._muted or isinstance(writer, TMonitor):
+        is_bar = isinstance(writer, TMonitor) or text.startswith("\r") or text == "\n"
+        if writer is self._muted or is_bar:
             return len(text)
         return self._stream.write(text)
 
@@ -32,5 +34,11 @@ def quiet() -> Iterator[None]:
     """Silence the calling thread's stdout and stderr. Errors of DSPy's threads stay visible."""
     out: Any = _Muted(sys.stdout)
     err: Any = _Muted(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        yield
+    logger = logging.getLogger("dspy")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # some of its threads tell how evaluations went
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        logger.setLevel(level)

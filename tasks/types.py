@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from tasks.neighbours import most_alike
+
 Message = dict[str, str]
 SplitName = Literal["train", "dev", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
@@ -84,13 +86,18 @@ COT_REQUEST = "Think step by step. Then write the final answer on a last line th
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a question is put. RL, DSPy and the evaluator all send the bytes `messages` returns."""
+    """How a question is put. RL, DSPy and the evaluator all send the bytes `messages` returns.
+
+    With `nearest`, a question is shown only so many of the demos, those most like it; never a demo
+    of the question itself.
+    """
 
     instruction: str
     inputs: tuple[str, ...] = ("input",)
     output: str = "answer"
     demos: tuple[Demo, ...] = ()
     style: Style = "direct"
+    nearest: int | None = None
 
     @classmethod
     def of(cls, task: Task) -> Prompt:
@@ -111,10 +118,16 @@ class Prompt:
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
         chat = [{"role": "system", "content": system}] if system else []
-        for demo in self.demos:
+        for demo in self._shown(inputs):
             chat.append({"role": "user", "content": self._question(demo.inputs)})
             chat.append({"role": "assistant", "content": self.reply(demo)})
         return [*chat, {"role": "user", "content": self._question(inputs)}]
+
+    def _shown(self, inputs: Mapping[str, str]) -> Sequence[Demo]:
+        if self.nearest is None:
+            return self.demos
+        asked = [self._question(demo.inputs) for demo in self.demos]
+        return [self.demos[i] for i in most_alike(asked, self._question(inputs), self.nearest)]
 
     def extract(self, text: str) -> str | None:
         """The answer inside a reply; None when a `cot` reply never names one."""
@@ -139,12 +152,14 @@ class Prompt:
             {"inputs": dict(d.inputs), "output": d.output, "reasoning": d.reasoning}
             for d in self.demos
         ]
+        chosen = {} if self.nearest is None else {"nearest": self.nearest}
         return json.dumps(
             {
                 "instruction": self.instruction,
                 "inputs": list(self.inputs),
                 "output": self.output,
                 "style": self.style,
+                **chosen,
                 "demos": demos,
             },
             ensure_ascii=False,
@@ -161,4 +176,5 @@ class Prompt:
             output=raw["output"],
             demos=tuple(Demo(**demo) for demo in raw["demos"]),
             style=raw["style"],
+            nearest=raw.get("nearest"),
         )

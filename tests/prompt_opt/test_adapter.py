@@ -12,7 +12,7 @@ import pytest
 
 from lm.scripted import ScriptedLM
 from lm.types import Chat, Sampling
-from prompt_opt.adapter import COMPLETION, PlainPredict, prompt_of
+from prompt_opt.adapter import PlainPredict, asked, prompt_of
 from prompt_opt.engine import Engine
 from tasks.types import Demo, Prompt, TaskError
 
@@ -105,8 +105,8 @@ def test_replies_are_read_as_the_prompt_reads_them(
     engine = Engine(ScriptedLM([reply]), Sampling(), tmp_path / "b")
     with engine, dspy.context(lm=engine.lm):
         prediction = program(verb="go")
-    raw = prediction[COMPLETION]
-    assert {name: prediction[name] for name in fields} == fields
+    raw = asked(prediction).completion
+    assert dict(prediction) == fields
     assert (raw.text, raw.finish_reason) == (reply, "stop")
 
 

@@ -196,7 +196,7 @@ def test_rows_and_progress_tell_the_same(tmp_path: Path) -> None:
     stage.run()
     assert [row["rollouts"] for row in stage.metrics] == [10, 20, 46, 56, 66]
     for i, row in enumerate(stage.metrics):
-        assert list(row) == ["step", "phase", "dev_score", "rollouts", "demos"]
+        assert list(row) == ["step", "phase", "dev_score", "rollouts", "demos", "metric_calls"]
         assert (row["step"], row["phase"]) == (i, "dev")
         figures = {"dev": row["dev_score"], "rollouts": row["rollouts"]}
         assert stage.shown[i] == (i + 1, 5, figures)
@@ -239,7 +239,7 @@ def test_a_better_incoming_prompt_stays(tmp_path: Path) -> None:
 
     stage = Stage(tmp_path, script=loyal)
     assert stage.run(prompt=mine) == mine
-    assert [row["name"] for row in stage.candidates][:2] == ["incoming", "seed -3"]
+    assert [row["demos"] for row in stage.candidates][:2] == [1, 0]
     bootstrapped = stage.candidates[3]["prompt"]["demos"]
     assert {demo["output"] for demo in bootstrapped} <= {example.answer for example in TRAIN}
 
@@ -284,7 +284,8 @@ def test_demo_limits_hold(tmp_path: Path, bootstrapped: int, labeled: int) -> No
     stage = Stage(tmp_path, script=lambda chat, _: chat[-1]["content"].upper())
     stage.run(SMALL.model_copy(update=limits))
     sizes = [row["demos"] for row in stage.metrics]
-    assert len(sizes) == 5 and max(sizes) == max(bootstrapped, labeled)
+    assert max(sizes) == max(bootstrapped, labeled)
+    assert len(sizes) >= (4 if max(sizes) else 1)  # the same prompt is the same candidate
     if bootstrapped == 0 and labeled:
         sets = {json.dumps(row["prompt"]["demos"]) for row in stage.candidates[2:]}
         assert len(sets) == 3

@@ -17,7 +17,7 @@ from dspy.lm15 import Message, Request
 
 from lm.ledger import BudgetExhausted, Caps, Ledger, Purpose
 from lm.scripted import Script, ScriptedLM
-from lm.types import Chat, Completion, Sampling
+from lm.types import Chat, Completion, ModelError, Sampling
 from prompt_opt.engine import Engine
 from tasks.types import Message as ChatMessage
 
@@ -109,20 +109,19 @@ def test_a_question_is_asked_once(tmp_path: Path) -> None:
     assert [len(chats) for chats, _ in model.calls] == [1]
 
 
-def draws(folder: Path, texts: Sequence[str], seed: int) -> dict[tuple[str, int | None], int]:
-    """The seed each sampled (text, rollout) was generated with; each must come alone."""
+def draws(folder: Path, texts: Sequence[str], seed: int) -> dict[tuple[str, int], int]:
+    """The random stream of each sampled (text, rollout); those of one thread pool share calls."""
     model = Recorder(shout)
+    found = {}
     with Engine(model, GREEDY, folder, seed=seed) as engine:
-        for rollout in (None, 1, 2):
+        for rollout in (0, 1, 2):
             ask_all(engine, texts, temperature=1.0, rollout_id=rollout)
-    assert all(len(chats) == 1 for chats, _ in model.calls)
-    rows = [(chats[0][0]["content"], sampling.seed) for chats, sampling in model.calls]
-    size = len(texts)
-    return {
-        (text, rollout): dict(rows[i * size : (i + 1) * size])[text]
-        for i, rollout in enumerate((None, 1, 2))
-        for text in texts
-    }
+            calls, model.calls = model.calls, []
+            for chats, sampling in calls:
+                assert sampling.seed == seed
+                for chat, draw in zip(chats, sampling.draws, strict=True):
+                    found[chat[0]["content"], rollout] = draw
+    return found
 
 
 def test_a_draw_depends_on_the_question_and_not_on_its_company(tmp_path: Path) -> None:
@@ -130,7 +129,68 @@ def test_a_draw_depends_on_the_question_and_not_on_its_company(tmp_path: Path) -
     assert len(set(first.values())) == 9  # text and rollout id both move it
     assert draws(tmp_path / "b", ["z", "y", "x"], seed=0) == first
     moved = draws(tmp_path / "c", ["x", "y", "z"], seed=1)
-    assert all(moved[key] != seed for key, seed in first.items())
+    assert all(moved[key] != draw for key, draw in first.items())
+
+
+def test_sampled_questions_share_a_call_each_with_its_own_numbers(tmp_path: Path) -> None:
+    model = Recorder(shout)
+    with Engine(model, Sampling(max_tokens=8, temperature=1.0), tmp_path) as engine:
+        engine.ask([user(f"q{i}") for i in range(10)])
+    [(chats, sampling)] = model.calls
+    assert len(chats) == len(set(sampling.draws)) == 10
+
+
+def test_two_speakers_share_memory_and_budget_and_are_counted_apart(tmp_path: Path) -> None:
+    model = Recorder(shout)
+    other = Recorder({"p": "proposed"}, model.ledger)
+    engine = Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=3))
+    with pytest.raises(BudgetExhausted), engine:
+        proposer = engine.speaker(other, Sampling(max_tokens=8), "proposal").lm
+        assert [engine.lm("p"), proposer("p"), proposer("p")] == [["P"], ["proposed"], ["proposed"]]
+        assert (model.ledger.rollouts, len(other.calls)) == (2, 1)
+        ask_all(engine, ["a", "b"])
+    usage = model.ledger.usage
+    assert (usage["metric"].completions, usage["proposal"].completions) == (2, 1)
+
+
+def test_what_is_held_back_is_for_the_last_questions(tmp_path: Path) -> None:
+    model = Recorder(shout)
+    with Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=20)) as engine:
+        engine.budget.hold(8, 0.4)
+        with pytest.raises(BudgetExhausted):
+            engine.ask([user(f"q{i}") for i in range(15)])
+        assert model.ledger.rollouts == 12
+        with pytest.raises(BudgetExhausted):
+            engine.ask([user("late")])
+        assert engine.ask([user("q3")])[0].text == "Q3"  # known
+        last = engine.ask([user(f"q{i}") for i in range(10, 19)], last=True)
+        assert [answer.text for answer in last] == [f"Q{i}" for i in range(10, 19)]
+        assert model.ledger.rollouts == 12 + 4  # q10 to q14 were known
+
+
+@pytest.mark.parametrize("name", ["tokens", "seconds"])
+def test_tokens_and_seconds_are_overshot_by_less_than_a_batch(tmp_path: Path, name: str) -> None:
+    class Slow(Recorder):
+        def generate(self, chats, sampling, purpose):
+            rows = super().generate(chats, sampling, purpose)
+            self.ledger.usage[purpose].seconds += len(chats)
+            return rows
+
+    model = Slow(lambda *_: "x")
+    engine = Engine(model, GREEDY, tmp_path, caps=Caps(**{name: 25}), max_batch=4)
+    with pytest.raises(BudgetExhausted, match=f"25 {name}"), engine:
+        engine.ask([user("y") for y in "q"] + [user(chr(200 + i)) for i in range(60)])
+    used = getattr(model.ledger, name)
+    assert 25 <= used < 25 + 4 * 3
+
+
+def test_a_proposers_long_prompt_is_an_error_of_the_one_who_asks(tmp_path: Path) -> None:
+    model, narrow = Recorder(shout), Recorder(shout)
+    narrow.ledger, narrow.fails = model.ledger, ModelError("too long")
+    with Engine(model, GREEDY, tmp_path) as engine:
+        with pytest.raises(Exception, match="too long"):
+            engine.speaker(narrow, GREEDY, "proposal").lm("p")
+        assert engine.lm("q") == ["Q"]
 
 
 def test_the_n_answers_of_a_call_are_drawn_apart(tmp_path: Path) -> None:
@@ -138,7 +198,8 @@ def test_the_n_answers_of_a_call_are_drawn_apart(tmp_path: Path) -> None:
     with Engine(model, GREEDY, tmp_path) as engine:
         for _ in range(2):
             assert engine.lm("x", n=3, temperature=1.0) == ["X"] * 3
-    assert len({sampling.seed for _, sampling in model.calls}) == len(model.calls) == 3
+    streams = [sampling.draws for _, sampling in model.calls]
+    assert len(set(streams)) == len(streams) == 3
 
 
 def test_the_request_says_how_to_sample(tmp_path: Path) -> None:
@@ -194,7 +255,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 def test_the_budget_ends_every_thread_and_is_never_overshot(tmp_path: Path) -> None:
     model = Recorder(shout)
     before = set(threading.enumerate())
-    engine = Engine(model, GREEDY, tmp_path, rollouts=25, max_batch=10)
+    engine = Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=25), max_batch=10)
     with pytest.raises(BudgetExhausted, match="25 rollouts"), engine:
         ask_all(engine, [f"q{i}" for i in range(64)])
     assert model.ledger.rollouts == 25
@@ -213,10 +274,11 @@ def test_the_ledgers_own_cap_is_never_overshot_either(tmp_path: Path) -> None:
 
 
 def test_the_budget_holds_over_restarts(tmp_path: Path) -> None:
-    with Engine(Recorder(shout), GREEDY, tmp_path, rollouts=5) as engine:
+    with Engine(Recorder(shout), GREEDY, tmp_path, caps=Caps(rollouts=5)) as engine:
         engine.ask([user(f"a{i}") for i in range(4)])
     model = Recorder(shout)
-    with pytest.raises(BudgetExhausted), Engine(model, GREEDY, tmp_path, rollouts=5) as engine:
+    engine = Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=5))
+    with pytest.raises(BudgetExhausted), engine:
         engine.ask([user(f"b{i}") for i in range(4)])
     assert model.ledger.rollouts == 5
 

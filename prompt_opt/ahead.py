@@ -1,0 +1,69 @@
+"""Asking before DSPy's threads do, which ask in any order.
+
+They then read answers from memory, and each batch, its rounding and the number of calls are the
+same in every run. A program that is more than one `PlainPredict` cannot be foreseen; its threads'
+questions are batched as they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+from dspy.teleprompt import simba
+from dspy.utils.callback import BaseCallback
+
+from prompt_opt.adapter import PlainPredict, prompt_of, request_of
+from prompt_opt.bench import Bench
+from prompt_opt.engine import Engine
+from prompt_opt.speaker import Question
+
+
+class AskAhead(BaseCallback):
+    """A whole evaluation's questions before it starts, and what has come of it at its end."""
+
+    def __init__(self, bench: Bench):
+        self._bench = bench
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        program, devset = inputs["program"], inputs.get("devset") or instance.devset
+        if isinstance(program, PlainPredict):
+            self._bench.engine.answers([question(program, case) for case in devset])
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        if exception is None:
+            self._bench.report()
+
+
+def question(program: PlainPredict, case: dspy.Example) -> Question:
+    """What `program` will ask about `case`."""
+    lm: Any = program.lm
+    fields: Any = case.inputs()
+    request = request_of(lm, program.config, prompt_of(program).messages(fields))
+    return lm.engine.question_of(request, lm.kwargs.get("rollout_id"))
+
+
+@contextmanager
+def simba_asks_ahead(engine: Engine) -> Iterator[None]:
+    """SIMBA runs (program, example) pairs through `dspy.Parallel`, which calls no one back."""
+    wrap, parallel = simba.wrap_program, dspy.Parallel
+
+    def wrapped(program: Any, metric: Any) -> Any:
+        run: Any = wrap(program, metric)
+        run.program = program
+        return run
+
+    class Parallel(parallel):
+        def forward(self, exec_pairs: list[Any], num_threads: int | None = None) -> list[Any]:
+            known = [(run.program, case) for run, case in exec_pairs]
+            foreseen = [pair for pair in known if isinstance(pair[0], PlainPredict)]
+            engine.answers([question(program, case) for program, case in foreseen])
+            return super().forward(exec_pairs, num_threads)
+
+    simba.wrap_program, dspy.Parallel = wrapped, Parallel  # type: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        simba.wrap_program, dspy.Parallel = wrap, parallel  # type: ignore[reportAttributeAccessIssue]

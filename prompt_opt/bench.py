@@ -1,0 +1,196 @@
+"""What every prompt optimizer works with: examples, metric, teacher and the books, in one place.
+
+An optimizer gets DSPy's own objects from here and gives nothing back: which prompts it has tried,
+and how good they were, the metric notes by itself (prompt_opt/board.py).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.teleprompt import LabeledFewShot
+
+from evaluation.judge import judge
+from evaluation.types import PASS_RATES_FILE, Context
+from lm.types import Completion
+from prompt_opt.adapter import PlainPredict, asked
+from prompt_opt.answers import Answer
+from prompt_opt.board import Board, Candidate
+from prompt_opt.config import PromptConfig
+from prompt_opt.engine import Engine
+from tasks.types import Example, Prompt, Score
+
+THREADS = 64  # that wait for answers: as many as fill the engine's batch
+
+
+class Bench:
+    """One stage's search: what stays fixed over its candidates, and what is learned of them.
+
+    `pool` and `dev` are DSPy examples ("cases") of the seeded samples of train and dev that the
+    config asks for. `start` is the incoming prompt without its demos, in the config's style.
+    """
+
+    def __init__(
+        self,
+        config: PromptConfig,
+        incoming: Prompt,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        context: Context,
+        engine: Engine,
+    ):
+        self.context, self.engine, self.incoming = context, engine, incoming
+        self.start = replace(incoming, style=config.style, demos=(), nearest=None)
+        shown = [dict(demo.inputs) for demo in incoming.demos]
+        unseen = [example for example in train if dict(example.inputs) not in shown]
+        pool = _sample(unseen or train, config.train_examples, f"{context.seed}/train")
+        self.pool = [self.case(example) for example in pool]
+        held = _sample(dev, config.dev_examples, f"{context.seed}/dev")
+        self.dev = [self.case(example) for example in held]
+        both = zip([*self.pool, *self.dev], [*pool, *held], strict=True)
+        self._examples = {_key(case): example for case, example in both}
+        self.board = Board([example.id for example in held])
+        self.metric_calls = 0
+        self._judged: dict[tuple[str, str], float] = {}  # each different answer once
+        self._lock = threading.Lock()
+        self._steps = Steps(context, engine, config.candidates_at_most())
+
+    def case(self, example: Example) -> dspy.Example:
+        """The example as DSPy's. It holds nothing that a proposer should not see."""
+        fields = {name: example.inputs[name] for name in self.start.inputs}
+        fields[self.start.output] = example.answer
+        return dspy.Example(fields).with_inputs(*self.start.inputs)
+
+    def example(self, case: dspy.Example) -> Example:
+        """The task's own example behind a case."""
+        return self._examples[_key(case)]
+
+    def student(self, *, demos: bool = False) -> PlainPredict:
+        """The program to start from, with or without the incoming demos."""
+        own = self.incoming
+        shown = replace(self.start, demos=own.demos, nearest=own.nearest) if demos else self.start
+        return PlainPredict(shown, self.engine.lm)
+
+    def teacher(self, max_labeled_demos: int) -> PlainPredict:
+        """The program whose right answers may become demos: with the incoming demos, else with
+        labeled ones, as DSPy's has them."""
+        teacher = self.student(demos=True)
+        if not teacher.demos:
+            teacher = LabeledFewShot(k=max_labeled_demos).compile(teacher, trainset=self.pool)
+        teacher._compiled = True  # or DSPy replaces it by one with other labeled demos
+        return teacher
+
+    def rehearse(self, teacher: PlainPredict) -> None:
+        """Ask the teacher all it may be asked, at once. DSPy, which asks one question at a time,
+        hides an example's own demo from the teacher; the same bytes are needed here."""
+        signature: Any = teacher.signature
+        chats = []
+        for case in self.pool:
+            fields: Any = case.inputs()
+            shown = [demo for demo in teacher.demos if demo != case]
+            chats.append(teacher.adapter.prompt(signature, shown).messages(fields))
+        self.engine.ask(chats)
+
+    def measure(self, prompt: Prompt, *, last: bool = False) -> None:
+        """Make `prompt` a candidate: all of dev, in full batches. BudgetExhausted passes."""
+        chats = [prompt.messages(self.example(case).inputs) for case in self.dev]
+        for case, answer in zip(self.dev, self.engine.ask(chats, last=last), strict=True):
+            self.judge_answer(self.example(case), prompt, answer)
+        self.report()
+
+    def judge_answer(self, example: Example, prompt: Prompt, answer: Answer) -> Score:
+        """Score what the engine has answered to `prompt`, and note it."""
+        raw = Completion(answer.text, (), (), answer.finish_reason, answer.prompt_tokens)
+        return self._judge(example, prompt, raw, self.context.sampling.temperature)
+
+    def metric(self, case: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
+        """DSPy's metric: the score; with a trace, whether an answer may become a demo."""
+        given = self._grade(case, prediction)
+        return given.value if trace is None else float(given.correct)
+
+    def graded(
+        self,
+        case: dspy.Example,
+        prediction: dspy.Prediction,
+        trace: Any = None,
+        pred_name: str | None = None,
+        pred_trace: Any = None,
+    ) -> dspy.Prediction:
+        """The metric of reflective optimizers: a score and what to say of the answer."""
+        given = self._grade(case, prediction)
+        return dspy.Prediction(score=given.value, feedback=given.feedback or _verdict(given))
+
+    def report(self) -> None:
+        """Row and progress line of what has become a candidate since the last call."""
+        for candidate in self.board.collect():
+            self._steps.write(candidate, self.metric_calls)
+        self._note_pass_rates()
+
+    def _grade(self, case: dspy.Example, prediction: dspy.Prediction) -> Score:
+        behind = asked(prediction)
+        return self._judge(self.example(case), behind.prompt, behind.completion, behind.temperature)
+
+    def _judge(
+        self, example: Example, prompt: Prompt, answer: Completion, temperature: float
+    ) -> Score:
+        given = judge(self.context.score, prompt, example, answer)
+        with self._lock:
+            self.metric_calls += 1
+            self._judged[example.id, answer.text] = given.value
+        if temperature == self.context.sampling.temperature:
+            self.board.note(prompt, example.id, given.value)
+        return given
+
+    def _note_pass_rates(self) -> None:
+        """What was seen of the train examples, for methods further down the chain."""
+        train = {self.example(case).id for case in self.pool}
+        rates: dict[str, list[float]] = {}
+        with self._lock:
+            judged = sorted(self._judged.items())
+        for (key, _), value in judged:
+            if key in train:
+                answers, total = rates.get(key, (0, 0.0))
+                rates[key] = [answers + 1, total + value]
+        text = json.dumps(rates, ensure_ascii=False, indent=1)
+        (self.context.folder / PASS_RATES_FILE).write_text(text, encoding="utf-8")
+
+
+class Steps:
+    """metrics.jsonl and the progress line: one step for each candidate."""
+
+    def __init__(self, context: Context, engine: Engine, expected: int):
+        context.folder.mkdir(parents=True, exist_ok=True)
+        self._path: Path = context.folder / "metrics.jsonl"
+        self._path.write_text("")
+        self._context, self._engine, self._expected, self._step = context, engine, expected, 0
+
+    def write(self, candidate: Candidate, metric_calls: int) -> None:
+        score, rollouts = candidate.dev_score, self._engine.used
+        row = {"step": self._step, "phase": "dev", "dev_score": score, "rollouts": rollouts}
+        more = {"demos": len(candidate.prompt.demos), "metric_calls": metric_calls}
+        with self._path.open("a") as file:
+            file.write(json.dumps({**row, **more}) + "\n")
+        self._step += 1
+        total = max(self._expected, self._step)
+        self._context.progress(self._step, total, dev=score, rollouts=rollouts)
+
+
+def _key(case: dspy.Example) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(case.items()))
+
+
+def _sample(examples: Sequence[Example], size: int, seed: str) -> list[Example]:
+    return random.Random(seed).sample(list(examples), min(size, len(examples)))
+
+
+def _verdict(given: Score) -> str:
+    if given.correct:
+        return "The answer is right."
+    return f"The answer is wrong ({given.failure})." if given.failure else "The answer is wrong."

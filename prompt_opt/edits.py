@@ -1,0 +1,118 @@
+"""Small changes to an instruction, and which texts can be one: what a small proposer needs.
+
+A model of a few hundred million parameters answers the task, talks about itself or copies the
+request when it is asked for a better instruction. So it is asked in one sentence for one kind of
+change, what comes back is looked at before it costs a rollout, and the same kinds of change can be
+made without it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tasks.text import normalize
+from tasks.types import Example, Prompt
+
+MOST_ANSWERS = 12  # different ones that an instruction may list
+MOST_WORDS = 120
+LEAD = re.compile(
+    r"^\W*(?:(?:new|improved|better|revised|rewritten|proposed)\s+)*"
+    r"(?:task description|task|instructions?|description|rule|rules)\s*:\s*",
+    re.IGNORECASE,
+)
+CHATTER = re.compile(
+    r"^(?:sure|certainly|of course|here (?:is|are)|i am|i'm|i |as an ai|thank|okay|ok,|yes|no,)",
+    re.IGNORECASE,
+)
+MARKUP = ("<|", "[[", "]]", "##", "```", "http", "\ufffd")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One kind of change: how a model is asked for it, and how it is made without one."""
+
+    request: str
+    apply: Callable[[str, random.Random], str]
+
+
+class Menu:
+    """The edits that make sense for a task, with examples of train to show."""
+
+    def __init__(self, prompt: Prompt, examples: Sequence[Example]):
+        self.prompt, self._examples = prompt, list(examples)
+        given = " and ".join(prompt.inputs)
+        answers = sorted({example.answer for example in examples})
+        self.edits = [
+            Edit("Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."),
+            Edit(
+                "Say exactly what form the answer must have.",
+                lambda t, _: f"{t} Answer with the {prompt.output} only, nothing else.",
+            ),
+            Edit(
+                "Add one rule that helps to find the right answer.",
+                lambda t, _: f"{t} Look closely at the {given} before you answer.",
+            ),
+            Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
+            Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
+            Edit(
+                "Say who should answer, such as an expert.",
+                lambda t, _: f"You are an expert. {t} Be accurate.",
+            ),
+            Edit(
+                "Name what is given and what is wanted.",
+                lambda t, _: f"You get the {given}. Give the {prompt.output}. {t}",
+            ),
+        ]
+        if len(answers) <= min(MOST_ANSWERS, len(examples) // 3):
+            listed = ", ".join(answers)
+            self.edits.append(
+                Edit("List the answers to choose from.", lambda t, _: f"{t} Choose from: {listed}.")
+            )
+
+    def shown(self, rng: random.Random, count: int) -> str:
+        """`count` examples in a line."""
+        chosen = rng.sample(self._examples, min(count, len(self._examples)))
+        return "For example: " + "; ".join(map(self.line, chosen)) + "."
+
+    def line(self, example: Example) -> str:
+        asked = " / ".join(example.inputs[name] for name in self.prompt.inputs)
+        return f"{' '.join(asked.split())} → {example.answer}"
+
+    def lines(self, rng: random.Random, count: int) -> str:
+        chosen = rng.sample(self._examples, min(count, len(self._examples)))
+        return "\n".join(map(self.line, chosen))
+
+
+def cleaned(text: str, cut: bool) -> str:
+    """The first paragraph without label and quotes; of a `cut` answer, whole sentences."""
+    paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
+    first = " ".join(paragraphs[0].split()) if paragraphs else ""
+    first = LEAD.sub("", first).strip().strip("\"'“”*` ")
+    if cut and len(paragraphs) <= 1:
+        end = max(first.rfind(mark) for mark in ".!?")
+        first = first[: end + 1]
+    return first
+
+
+def fault(text: str, current: str) -> str | None:
+    """Why `text` cannot take the place of the instruction `current`; None when it can."""
+    words = text.split()
+    if len(words) < 3:
+        return "too short"
+    if len(words) > max(MOST_WORDS, 2 * len(current.split())):
+        return "too long"
+    if normalize(text) == normalize(current):
+        return "no change"
+    if CHATTER.match(text):
+        return "chatter"
+    if any(mark in text for mark in MARKUP):
+        return "markup"
+    if sum(map(str.isalpha, text)) < 0.5 * len(text):
+        return "no prose"
+    grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    if len(grams) - len(set(grams)) > 2:
+        return "repetition"
+    return None

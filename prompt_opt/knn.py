@@ -1,0 +1,45 @@
+"""Nearest neighbours as demos: every question is shown the train examples that are most like it.
+
+DSPy's KNNFewShot is a program that picks demos whenever it is called. Here the picking is part of
+the prompt (`Prompt.nearest`), so that the evaluator and RL ask the very same way; likeness is that
+of tasks/neighbours.py, where DSPy would want a sentence encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prompt_opt.bench import Bench
+from prompt_opt.config_search import KNNConfig
+from prompt_opt.prompt_method import PromptMethod
+from tasks.types import Demo, Prompt
+
+
+class KNN(PromptMethod):
+    """Candidates differ in how many neighbours they show."""
+
+    name = "knn"
+    finalists = 0
+    config: KNNConfig
+
+    def search(self, bench: Bench) -> None:
+        demos = tuple(self._demos(bench))
+        for count in self.config.neighbours:
+            if count <= len(demos):
+                bench.measure(replace(bench.start, demos=demos, nearest=count))
+
+    def _demos(self, bench: Bench) -> list[Demo]:
+        examples = [bench.example(case) for case in bench.pool]
+        if bench.start.style == "direct":
+            return [Demo(dict(e.inputs), e.answer) for e in examples]
+        found = []
+        answers = bench.engine.ask([bench.start.messages(e.inputs) for e in examples])
+        for example, answer in zip(examples, answers, strict=True):
+            if bench.judge_answer(example, bench.start, answer).correct:
+                found.append(_with_reasoning(bench.start, dict(example.inputs), answer.text))
+        return found
+
+
+def _with_reasoning(prompt: Prompt, inputs: dict[str, str], text: str) -> Demo:
+    reasoning, _, output = text.rpartition(prompt.marker)
+    return Demo(inputs, output.strip(), reasoning.strip())

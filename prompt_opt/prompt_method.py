@@ -1,0 +1,136 @@
+"""The frame around every prompt optimizer: a new one writes `search`, all else is done here.
+
+An optimizer may look for prompts however it likes and may be stopped at any question. What counts
+is the board that the metric fills: the incoming prompt is measured on dev first, whatever was
+measured on all of dev competes with it, and at the end some of the budget that was held back goes
+to those that look best but were never measured in full. So the result is never worse on dev than
+what came in, and what DSPy returns is one candidate among others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import dspy
+
+from evaluation.types import Context, Policy, ScoreFunction
+from lm.ledger import BudgetExhausted
+from prompt_opt.adapter import PlainPredict, signature_of
+from prompt_opt.ahead import AskAhead
+from prompt_opt.bench import Bench
+from prompt_opt.board import Candidate
+from prompt_opt.config import PromptConfig
+from prompt_opt.engine import Engine
+from tasks.types import Example, Prompt, TaskError
+
+HELD_SHARE = 0.1  # of tokens and seconds, for each finalist
+
+
+class PromptMethod:
+    """A `Method` that moves the prompt; weights stay as they are.
+
+    Best on dev wins, fewer demos break a tie, and the earlier candidate breaks the next. The
+    policy comes back as it was when the budget ends before it is measured itself.
+
+    Writes answers.jsonl, metrics.jsonl (a row per candidate), candidates.json, search.json (how
+    often was scored, and why it ended) and, unless demos are picked by the question, program.json
+    (the best prompt, for `dspy.Predict.load`) into the stage's folder. Raises TaskError when train
+    or dev is empty, or a field has a name DSPy cannot take.
+    """
+
+    name: ClassVar[str]
+    finalists: ClassVar[int] = 1  # that may be measured in full at the end
+    config: Any
+
+    def __init__(self, config: PromptConfig):
+        self.config = config
+
+    def search(self, bench: Bench) -> None:
+        """Have candidates scored with the metrics of `bench`. BudgetExhausted passes."""
+        raise NotImplementedError
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Raises TaskError for an empty split and for a field name DSPy cannot take."""
+        if not train or not dev:
+            raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
+        signature_of(replace(policy.prompt, style=self.config.style))
+
+    def improve(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        context: Context,
+    ) -> Policy:
+        self.check(policy, train, dev, context.score)
+        model, caps = context.open(policy), self.config.caps()
+        engine = Engine(model, context.sampling, context.folder, seed=context.seed, caps=caps)
+        bench = Bench(self.config, policy.prompt, train, dev, context, engine)
+        with engine:
+            with suppress(BudgetExhausted):
+                bench.measure(policy.prompt)
+                self._search_within(bench)
+            with suppress(BudgetExhausted):
+                for prompt in bench.board.promising(self.finalists):
+                    bench.measure(prompt, last=True)
+        best = bench.board.best() or Candidate(policy.prompt, 0.0)
+        _write_result(context, bench, best.prompt)
+        return policy.with_prompt(best.prompt)
+
+    def _search_within(self, bench: Bench) -> None:
+        """Search with what is not held back for finalists. When fewer come out of it than were
+        provided for, it is done again with a little more: what it has asked already costs nothing,
+        so it gets to the same point and goes on from there."""
+        held, engine, calls = self.finalists, bench.engine, bench.metric_calls
+        while True:
+            self._hold_back(bench, held)
+            bench.metric_calls = calls
+            try:
+                with dspy.context(**self._settings(bench)):
+                    return self.search(bench)
+            except BudgetExhausted:
+                if len(bench.board.promising(held)) == held:
+                    raise
+                held -= 1
+                engine.reopen()
+
+    def _settings(self, bench: Bench) -> dict[str, Any]:
+        """DSPy's settings for a search."""
+        return {
+            "lm": bench.engine.lm,
+            "disable_history": True,
+            "callbacks": [AskAhead(bench)],
+            "max_errors": 1,  # an exception in a program is a fault of ours, never an answer's
+        }
+
+    def _hold_back(self, bench: Bench, finalists: int) -> None:
+        budget = bench.engine.budget
+        wanted = finalists * len(bench.dev)
+        budget.hold(min(wanted, (budget.caps.rollouts or 0) // 2), HELD_SHARE * finalists)
+
+
+def _write_result(context: Context, bench: Bench, best: Prompt) -> None:
+    rows = [
+        {
+            "dev_score": candidate.dev_score,
+            "demos": len(candidate.prompt.demos),
+            "prompt": json.loads(candidate.prompt.to_json()),
+        }
+        for candidate in bench.board.candidates
+    ]
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    (context.folder / "candidates.json").write_text(text, encoding="utf-8")
+    told = {"metric_calls": bench.metric_calls, "ended": bench.engine.spent or "done"}
+    (context.folder / "search.json").write_text(json.dumps(told), encoding="utf-8")
+    if best.nearest is None:  # else no state of a `dspy.Predict` can say what is shown
+        PlainPredict(best).save(context.folder / "program.json")

@@ -1,0 +1,188 @@
+"""DSPy's requests for proposals in a few plain words, for models that cannot follow the originals.
+
+An adapter, set around a search: the modules an optimizer brings along ask through it, while the
+program under optimization keeps its own. It knows the outputs that COPRO, MIPROv2, InferRules and
+SIMBA ask for; GEPA takes `PlainReflection` as its instruction proposer. Every other proposal comes
+from the menu of edits (prompt_opt/edits.py), as does what the model has failed at twice.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+
+from lm.types import Sampling
+from prompt_opt.bench import Bench
+from prompt_opt.edits import Edit, Menu, cleaned, fault
+from prompt_opt.speaker import Speaker
+
+TRIES = 2
+SHOWN = 5  # examples in a request
+TOKENS = 96  # of a proposal
+
+
+class PlainProposals(dspy.Adapter):
+    """Asks `speaker` for proposals as DSPy's proposing modules want them returned."""
+
+    def __init__(self, bench: Bench, speaker: Speaker):
+        super().__init__()
+        self.bench, self.speaker = bench, speaker
+        self.menu = Menu(bench.start, [bench.example(case) for case in bench.pool])
+        self._asked = 0  # numbers the requests of a stage: each draws anew
+        self._seen: set[str] = set()
+
+    def __call__(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[Any],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        wanted = set(signature.output_fields)
+        if "proposed_instruction" in wanted:
+            current = _current(inputs)
+            texts = self.instructions(current, lm_kwargs.get("n") or 1)
+            rows = [{"proposed_instruction": text} for text in texts]
+        elif "natural_language_rules" in wanted:
+            rows = [{"natural_language_rules": self.rules()}]
+        elif "module_advice" in wanted:
+            advice = self.advice(inputs)
+            rows = [{"module_advice": dict.fromkeys(_names(inputs["module_names"]), advice)}]
+        else:
+            rows = [{}]
+        return [{**dict.fromkeys(wanted, ""), **row} for row in rows]
+
+    def instructions(self, current: str, count: int, lesson: str = "") -> list[str]:
+        """`count` new instructions in the place of `current`: from the model and, every second
+        one, from the menu. `lesson` tells what went wrong with it."""
+        picks = [(self._rng(), number % 2 == 0) for number in range(count)]
+        edits = [rng.choice(self.menu.edits) for rng, _ in picks]
+        texts: list[str | None] = [None] * count
+        for _ in range(TRIES):
+            open_ = [i for i, (_, ask) in enumerate(picks) if ask and texts[i] is None]
+            chats = [self._request(current, edits[i], picks[i][0], lesson) for i in open_]
+            for i, text in zip(open_, self._ask(chats), strict=True):
+                texts[i] = None if self._is_useless(text, current) else self._note(text)
+        return [
+            text if text is not None else self._edited(current, edit, rng)
+            for text, edit, (rng, _) in zip(texts, edits, picks, strict=True)
+        ]
+
+    def rules(self) -> str:
+        """One rule a line, induced from examples of train."""
+        rng = self._rng()
+        ask = (
+            f"{self.menu.lines(rng, SHOWN)}\n\nWrite a short rule that tells how to get from left "
+            "to right. Write the rule only."
+        )
+        found = [text for text in self._ask([ask] * 3) if fault(text, "") is None]
+        return "\n".join(f"- {text}" for text in dict.fromkeys(found)) or self._form()
+
+    def advice(self, inputs: Mapping[str, Any]) -> str:
+        """A sentence that would have led from a worse answer to a better one."""
+        question = " / ".join(map(str, _mapping(inputs["program_inputs"]).values()))
+        gold = _mapping(inputs["oracle_metadata"]).get(self.bench.start.output, "")
+        worse = _mapping(inputs["worse_program_outputs"]).get(self.bench.start.output, "")
+        ask = (
+            f"Question: {question}\nRight answer: {gold}\nA wrong answer: {worse}\n\n"
+            "Write one short rule that helps to avoid such a mistake. Write the rule only."
+        )
+        [text] = self._ask([ask])
+        return text if fault(text, "") is None else self._form()
+
+    def _request(self, current: str, edit: Edit, rng: random.Random, lesson: str) -> str:
+        shown = lesson or f"Examples:\n{self.menu.lines(rng, SHOWN)}"
+        return (
+            f"Task description: {current}\n\n{shown}\n\nRewrite the task description. "
+            f"{edit.request} Write the new task description only."
+        )
+
+    def _ask(self, asks: Sequence[str]) -> list[str]:
+        sampling = replace(self.speaker.sampling, max_tokens=TOKENS)
+        questions = []
+        for ask in asks:
+            self._asked += 1
+            chat = [{"role": "user", "content": ask}]
+            questions.append(self.speaker.question(chat, sampling, (self._asked, 0)))
+        answers = self.bench.engine.answers(questions)
+        return [cleaned(answer.text, answer.finish_reason == "length") for answer in answers]
+
+    def _edited(self, current: str, first: Edit, rng: random.Random) -> str:
+        """By the menu: the first edit that gives something new, all else failing the first."""
+        others = rng.sample(self.menu.edits, len(self.menu.edits))
+        for edit in (first, *others):
+            text = edit.apply(current.strip(), rng).strip()
+            if not self._is_useless(text, current):
+                return self._note(text)
+        return first.apply(current.strip(), rng).strip()
+
+    def _is_useless(self, text: str, current: str) -> bool:
+        return text in self._seen or fault(text, current) is not None
+
+    def _note(self, text: str) -> str:
+        self._seen.add(text)
+        return text
+
+    def _form(self) -> str:
+        return f"Answer with the {self.bench.start.output} only, nothing else."
+
+    def _rng(self) -> random.Random:
+        self._asked += 1
+        return random.Random(f"{self.bench.context.seed}/{self._asked}")
+
+
+class PlainReflection:
+    """GEPA's instruction proposer: what went wrong, in plain words, and a request to mend it."""
+
+    def __init__(self, proposals: PlainProposals):
+        self.proposals = proposals
+
+    def __call__(
+        self,
+        candidate: dict[str, str],
+        reflective_dataset: Mapping[str, Sequence[Mapping[str, Any]]],
+        components_to_update: list[str],
+    ) -> dict[str, str]:
+        return {
+            name: self._mended(candidate[name], reflective_dataset[name])
+            for name in components_to_update
+        }
+
+    def _mended(self, current: str, rows: Sequence[Mapping[str, Any]]) -> str:
+        lesson = "What was answered so far:\n" + "\n".join(map(_told, rows))
+        # one of the two is the model's, the other the menu's; which comes is the stage's chance
+        return self.proposals._rng().choice(self.proposals.instructions(current, 2, lesson))
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    asked = " / ".join(str(value) for value in dict(row["Inputs"]).values())
+    given = " / ".join(str(value) for value in dict(row["Generated Outputs"]).values())
+    return f"{' '.join(asked.split())} → {' '.join(given.split())[:80]}. {row['Feedback']}"
+
+
+def _current(inputs: Mapping[str, Any]) -> str:
+    """The instruction to start from. COPRO lists attempts, the best one last."""
+    if "basic_instruction" in inputs:
+        return inputs["basic_instruction"]
+    attempts = [text for text in inputs["attempted_instructions"] if text.startswith("Instruction")]
+    return attempts[-1].partition(": ")[2]
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _names(value: Any) -> list[str]:
+    return json.loads(value) if isinstance(value, str) else list(value)
+
+
+def proposal_sampling(default: Sampling, max_tokens: int) -> Sampling:
+    """As the evaluator samples, but by chance, and with more room."""
+    return replace(default, temperature=1.0, max_tokens=max_tokens, n=1, stop=())
