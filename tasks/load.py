@@ -19,7 +19,10 @@ from tasks.source import guarded, import_file, import_named, imported_names, own
 from tasks.text import nearest, shorten
 from tasks.types import Task, TaskError
 
-BUILT_INS: Mapping[str, str] = {"inflection": "tasks.inflection:Inflection"}
+BUILT_INS: Mapping[str, str] = {
+    "bikeshare": "tasks.bikeshare:BikeShare",
+    "inflection": "tasks.inflection:Inflection",
+}
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"
 
