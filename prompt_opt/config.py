@@ -31,9 +31,13 @@ class PromptConfig(BaseModel):
         return Caps(self.rollouts, self.tokens, self.seconds)
 
     def expected_rollouts(self) -> int:
-        """Answers asked for at most."""
-        wanted = self.candidates_at_most() * self.dev_examples
+        """About as many answers as will be asked for."""
+        wanted = self.candidates_at_most() * self.dev_examples + self.asked_besides()
         return wanted if self.rollouts is None else min(wanted, self.rollouts)
+
+    def asked_besides(self) -> int:
+        """Answers that do not measure a candidate on dev."""
+        return 0
 
     def candidates_at_most(self) -> int:
         """Candidates measured on all of dev, the incoming prompt among them."""
@@ -46,6 +50,9 @@ class DemoConfig(PromptConfig):
     max_bootstrapped_demos: int = Field(default=4, ge=0)
     max_labeled_demos: int = Field(default=4, ge=0)
     candidates: int = Field(default=6, ge=0)
+
+    def asked_besides(self) -> int:
+        return self.train_examples if self.max_bootstrapped_demos else 0
 
 
 class BootstrapConfig(DemoConfig):

@@ -160,6 +160,10 @@ class SIMBAConfig(ProposerConfig):
     def candidates_at_most(self) -> int:
         return 1 + 4
 
+    def asked_besides(self) -> int:
+        tried = self.steps * self.batch_size * (2 * self.candidates + 1)
+        return tried + (self.candidates + 1) * self.train_examples
+
     @model_validator(mode="after")
     def _batch_fits(self) -> Self:
         if self.batch_size > self.train_examples:
@@ -196,6 +200,9 @@ class GEPAConfig(ProposerConfig):
     def candidates_at_most(self) -> int:
         """A guess: GEPA measures on all of dev what got better on its small batches."""
         return 8
+
+    def asked_besides(self) -> int:
+        return self.metric_calls or {"light": 400, "medium": 800, "heavy": 1400}[self.auto or ""]
 
 
 class InferRulesConfig(ProposerConfig):

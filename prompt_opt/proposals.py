@@ -23,7 +23,8 @@ from prompt_opt.speaker import Speaker
 
 TRIES = 2
 SHOWN = 5  # examples in a request
-TOKENS = 96  # of a proposal
+# at temperature 1 and without a cut a 135M model loses its thread within a sentence
+PLAIN: dict[str, Any] = {"max_tokens": 64, "temperature": 0.7, "top_p": 0.9}
 
 
 class PlainProposals(dspy.Adapter):
@@ -104,7 +105,7 @@ class PlainProposals(dspy.Adapter):
         )
 
     def _ask(self, asks: Sequence[str]) -> list[str]:
-        sampling = replace(self.speaker.sampling, max_tokens=TOKENS)
+        sampling = replace(self.speaker.sampling, **PLAIN)
         questions = []
         for ask in asks:
             self._asked += 1

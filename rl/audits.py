@@ -17,10 +17,11 @@ WINDOW = 5  # steps; one step's batch says little
 
 # Sampler and trainer add the same numbers in another order. The largest difference on one of about
 # 300 tokens of SmolLM2-135M was 4e-5 nats in fp32, 0.3 in bf16 (8 bits of mantissa on logits of
-# 10 to 30), 0.1 with nf4 in fp32 (its kernel rounds by batch shape) and 0.5 with nf4 in bf16. A
-# stage sees some hundred times as many tokens, hence twice the worst of these. Weights that are
-# one LoRA step (rate 3e-4) behind differed by 3.3.
-EXACT, COARSE = 1e-4, 1.0  # nats
+# 10 to 30), 0.1 with nf4 in fp32 (its kernel rounds by batch shape) and 0.5 with nf4 in bf16; in
+# fp32 on the 58,000 tokens of examples/policy-gradient it was 1.2e-4. A wire that trips on clean
+# runs is not read, hence some times the worst of these. Weights that are one LoRA step (rate 3e-4)
+# behind differed by 3.3.
+EXACT, COARSE = 5e-4, 1.0  # nats
 
 Rows = Sequence[Mapping[str, Any]]
 

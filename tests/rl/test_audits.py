@@ -67,7 +67,7 @@ def test_stale_rollout_weights_are_found_and_the_step_is_named(folder: Path) -> 
 
 
 def test_how_far_apart_depends_on_how_weights_are_held() -> None:
-    assert tolerance("float32") == 1e-4
+    assert tolerance("float32") == 5e-4
     assert tolerance("torch.bfloat16") == tolerance("float32", quantized=True) == 1.0
     assert parity(gaps(0.3), "bfloat16")[0].level == "ok"
     assert parity(gaps(2.0), "bfloat16")[0].level == "tripped"
