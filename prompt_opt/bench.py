@@ -58,6 +58,7 @@ class Bench:
         self._examples = {_key(case): example for case, example in both}
         self.board = Board([example.id for example in held])
         self.metric_calls = 0
+        self.stopped: str | None = None  # why the search ended early, the budget aside
         self._judged: dict[tuple[str, str], float] = {}  # each different answer once
         self._lock = threading.Lock()
         self._steps = Steps(context, engine, config.candidates_at_most())
@@ -127,6 +128,11 @@ class Bench:
         given = self._grade(case, prediction)
         return dspy.Prediction(score=given.value, feedback=given.feedback or _verdict(given))
 
+    def stop(self, why: str) -> None:
+        """Note, and tell, why the search ends here."""
+        self.stopped = why
+        self._steps.tell(why)
+
     def report(self) -> None:
         """Row and progress line of what has become a candidate since the last call."""
         for candidate in self.board.collect():
@@ -170,6 +176,9 @@ class Steps:
         self._path: Path = context.folder / "metrics.jsonl"
         self._path.write_text("")
         self._context, self._engine, self._expected, self._step = context, engine, expected, 0
+
+    def tell(self, why: str) -> None:
+        self._context.progress(self._step, max(self._expected, self._step), ended=why)
 
     def write(self, candidate: Candidate, metric_calls: int) -> None:
         score, rollouts = candidate.dev_score, self._engine.used

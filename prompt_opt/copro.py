@@ -16,7 +16,7 @@ class COPRO(InstructionSearch):
     name = "copro"
     config: COPROConfig
 
-    def search(self, bench: Bench) -> None:
+    def seek(self, bench: Bench) -> None:
         with quiet():
             search = DSPyCOPRO(
                 metric=bench.metric,

@@ -19,7 +19,7 @@ class GEPA(InstructionSearch):
     purpose = "reflection"
     config: GEPAConfig
 
-    def search(self, bench: Bench) -> None:
+    def seek(self, bench: Bench) -> None:
         adapter = dspy.settings.adapter
         plain = PlainReflection(adapter) if isinstance(adapter, PlainProposals) else None
         with quiet():

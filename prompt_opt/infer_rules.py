@@ -17,7 +17,7 @@ class InferRules(InstructionSearch):
     name = "infer_rules"
     config: InferRulesConfig
 
-    def search(self, bench: Bench) -> None:
+    def seek(self, bench: Bench) -> None:
         teacher = bench.teacher(self.config.max_labeled_demos)
         if self.config.max_bootstrapped_demos:
             bench.rehearse(teacher)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from dspy.utils.exceptions import AdapterParseError
+
 from evaluation.types import Policy
 from lm.ledger import Purpose
-from lm.types import LanguageModel
+from lm.types import LanguageModel, ModelError
 from prompt_opt.bench import Bench
 from prompt_opt.prompt_method import PromptMethod
 from prompt_opt.proposals import PlainProposals, proposal_sampling
@@ -20,6 +22,22 @@ class InstructionSearch(PromptMethod):
     proposes, and the program under optimization brings its own."""
 
     purpose: ClassVar[Purpose] = "proposal"
+
+    def search(self, bench: Bench) -> None:
+        """As `seek` does; ends early where the proposing model fails DSPy's format or window."""
+        try:
+            self.seek(bench)
+        except Exception as error:
+            if not (failure := _proposers(error)):
+                raise
+            bench.stop(
+                f"the proposing model failed ({type(failure).__name__}); write proposals: plain, "
+                "or name another model under reflection"
+            )
+
+    def seek(self, bench: Bench) -> None:
+        """What `search` is to other methods."""
+        raise NotImplementedError
 
     def _settings(self, bench: Bench) -> dict[str, Any]:
         settings = super()._settings(bench)
@@ -44,3 +62,10 @@ class InstructionSearch(PromptMethod):
         return EndpointModel(
             chosen.endpoint, chosen.model, key_env=chosen.key_env, ledger=bench.context.ledger
         )
+
+
+def _proposers(error: BaseException | None) -> BaseException | None:
+    """What in the chain of `error` a proposer is to blame for. DSPy wraps some of it anew."""
+    while error is not None and not isinstance(error, AdapterParseError | ModelError):
+        error = error.__cause__ or error.__context__
+    return error

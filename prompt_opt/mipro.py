@@ -17,7 +17,7 @@ class MIPRO(InstructionSearch):
     name = "mipro"
     config: MIPROConfig
 
-    def search(self, bench: Bench) -> None:
+    def seek(self, bench: Bench) -> None:
         config, aware = self.config, not self.config.plain()
         teacher = bench.teacher(config.max_labeled_demos)
         if config.max_bootstrapped_demos:

@@ -130,7 +130,10 @@ def _write_result(context: Context, bench: Bench, best: Prompt) -> None:
     ]
     text = json.dumps(rows, ensure_ascii=False, indent=1)
     (context.folder / "candidates.json").write_text(text, encoding="utf-8")
-    told = {"metric_calls": bench.metric_calls, "ended": bench.engine.spent or "done"}
+    told = {
+        "metric_calls": bench.metric_calls,
+        "ended": bench.stopped or bench.engine.spent or "done",
+    }
     (context.folder / "search.json").write_text(json.dumps(told), encoding="utf-8")
     if best.nearest is None:  # else no state of a `dspy.Predict` can say what is shown
         PlainPredict(best).save(context.folder / "program.json")

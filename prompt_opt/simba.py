@@ -20,7 +20,7 @@ class SIMBA(InstructionSearch):
     purpose = "reflection"
     config: SIMBAConfig
 
-    def search(self, bench: Bench) -> None:
+    def seek(self, bench: Bench) -> None:
         with quiet(), simba_asks_ahead(bench.engine):
             search = DSPySIMBA(
                 metric=bench.metric,  # type: ignore[reportArgumentType]
