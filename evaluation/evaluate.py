@@ -86,7 +86,7 @@ def _record(
         feedback=judged.feedback,
         finish=completion.finish_reason,
         prompt_tokens=completion.prompt_tokens,
-        completion_tokens=len(completion.token_ids),
+        completion_tokens=completion.completion_tokens,
         seconds=seconds,
         inputs=json.dumps(dict(example.inputs), ensure_ascii=False),
         meta=json.dumps(dict(example.meta), ensure_ascii=False, default=str),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.spec import ExperimentSpec
 from lm.ledger import Ledger
 from lm.source import resolve, weights_fingerprint
 from lm.types import LanguageModel, Sampling
+from tasks.leaks import check_prompt
 from tasks.load import load_task, task_hash
 from tasks.splits import check_disjoint, required_split
 from tasks.types import Example, Prompt, Task, TaskError
@@ -28,6 +30,8 @@ class Experiment:
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
+    `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away; it alone
+    knows the test examples, and no method gets to see it.
     """
 
     spec: ExperimentSpec
@@ -40,6 +44,7 @@ class Experiment:
     weights: str
     sampling: Sampling
     surroundings: dict[str, Any]
+    refuse_leaks: Callable[[Prompt], None] = field(repr=False)
 
     @property
     def start(self) -> Policy:
@@ -66,7 +71,8 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
 
     The splits are compared here: a test example that is in train too would void the result, and a
     test input too long for the model would end the run after hours of training. Both are refused
-    now. Nothing else sees test yet; methods get the train and dev lists alone.
+    now. Nothing else sees test yet but the guard over optimized prompts; methods get the train and
+    dev lists alone.
     """
     sampling = spec.sampling.build()
     around = surroundings(spec.model.device, spec.model.dtype)
@@ -85,9 +91,23 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     kind = [around["device_type"], around["dtype"]]
     world = digest(task_hash(task), judge_hash(), seen["train"], seen["dev"], weights, kind)
     exam = digest(world, seen["test"], spec.sampling.model_dump())
-    plan = make_plan(spec, world, base)
     return Experiment(
-        spec, base, task, splits["train"], splits["dev"], plan, exam, weights, sampling, around
+        spec=spec,
+        base=base,
+        task=task,
+        train=splits["train"],
+        dev=splits["dev"],
+        plan=make_plan(spec, world, base),
+        exam=exam,
+        weights=weights,
+        sampling=sampling,
+        surroundings=around,
+        refuse_leaks=partial(
+            check_prompt,
+            before=Prompt.of(task),
+            train=splits["train"],
+            held_out={"dev": splits["dev"], "test": splits["test"]},
+        ),
     )
 
 

@@ -28,7 +28,7 @@ from lm.ledger import Ledger
 from lm.ranks import barrier, from_first, is_first, joined
 from tasks.load import task_copies, task_hash
 from tasks.splits import required_split
-from tasks.types import Example
+from tasks.types import Example, TaskError
 
 CLOCK = "wall_seconds"
 LEFTOVERS = (CLOCK, "checkpoints", "best", "rollouts", "result.json")  # only for resuming
@@ -141,10 +141,20 @@ def _run_stage(
     )
     method = _build(experiment, stage)
     after = method.improve(before, experiment.train, experiment.dev, context)
+    if KINDS[stage.step.kind].moves == "prompt":
+        _refuse_leaks(experiment, after, label)
     if is_first():
         progress.tick()
         folder.save_policy(stage.key, after)
         write_text(place / "ledger.json", ledger.to_json())
+
+
+def _refuse_leaks(experiment: Experiment, after: Policy, label: str) -> None:
+    """Raise TaskError naming the stage when its prompt holds what it must not know."""
+    try:
+        experiment.refuse_leaks(after.prompt)
+    except TaskError as error:
+        raise TaskError(f"{label}: {error}") from None
 
 
 def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:

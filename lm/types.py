@@ -74,7 +74,8 @@ class Completion:
 
     `token_ids` ends with the end-of-turn token when `finish_reason` is "stop" (and no stop string
     cut it); `logprobs` are of those tokens in nats under the unwarped policy (temperature 1, no
-    cut); `prompt_tokens` counts the rendered chat.
+    cut); `prompt_tokens` counts the rendered chat. Who answers from afar shows no tokens: both are
+    empty then, and `counted_tokens` is how many there were, as far as the server tells.
     """
 
     text: str
@@ -82,6 +83,12 @@ class Completion:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     prompt_tokens: int
+    counted_tokens: int | None = None
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens the answer has."""
+        return len(self.token_ids) if self.counted_tokens is None else self.counted_tokens
 
 
 @dataclass
@@ -99,7 +106,7 @@ class Row:
 
 
 class LanguageModel(Protocol):
-    """Anything that answers chats. Implementations: `HFModel`, `ScriptedLM`."""
+    """Anything that answers chats. Implementations: `HFModel`, `ScriptedLM`, `EndpointModel`."""
 
     name: str
     ledger: Ledger

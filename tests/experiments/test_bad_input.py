@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from evaluation.types import Policy
 from experiments.cli import main
 from lm.tiny import write_tiny_model
+from prompt_opt.bootstrap import Bootstrap
+from tasks.inflection import Inflection
+from tasks.types import Demo
 
 SPEC: dict[str, Any] = {
     "name": "bad",
@@ -254,3 +259,42 @@ def test_export_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_eval_of_an_arm_needs_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--run and --arm" in refused(capsys, "eval", "rows.jsonl", "--arm", "a")
+
+
+LEAKY = {
+    "task": "inflection",
+    "splits": {"train": 8, "dev": 4, "test": 4},
+    "sampling": {"max_tokens": 4},
+    "methods": {"bootstrap": {"candidates": 0, "train_examples": 4, "dev_examples": 2}},
+    "arms": {"leaky": ["bootstrap"]},
+}
+
+
+@pytest.mark.parametrize("place", ["instruction", "demo"])
+def test_a_method_that_leaks(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Refused after its stage and again on the next try; an honest method then goes on."""
+    secret = Inflection().split("test")[1]
+    honest = Bootstrap.improve
+
+    def leak(self: Bootstrap, policy: Policy, *given: Any) -> Policy:
+        prompt = honest(self, policy, *given).prompt
+        if place == "demo":
+            shown = Demo(secret.inputs, secret.answer)
+            return policy.with_prompt(prompt.with_demos([shown]))
+        told = f"Give the past tense, like {secret.id} -> {secret.answer}."
+        return policy.with_prompt(replace(prompt, instruction=told))
+
+    monkeypatch.setattr(Bootstrap, "improve", leak)
+    spec = write_spec(folder, **LEAKY)
+    for _ in range(2):
+        line = refused(capsys, "run", spec)
+        assert place in line and f'test example "{secret.id}"' in line and "bootstrap" in line
+        assert place == "demo" or f'"{secret.id} -> {secret.answer}"' in line
+        assert len(list(folder.glob("runs/bad/stages/*"))) == 1
+        for never in ("stages/*/DONE", "stages/*/policy", "evals/*"):
+            assert not list(folder.glob(f"runs/bad/{never}"))
+    monkeypatch.setattr(Bootstrap, "improve", honest)
+    assert main(["run", str(spec)]) == 0
+    assert list(folder.glob("runs/bad/stages/*/DONE"))

@@ -7,7 +7,8 @@ import sys
 
 CODE = """
 import sys
-import lm, lm.gguf_file, lm.ledger, lm.scripted, lm.source, lm.staging, lm.tiny, lm.types, lm.wheel
+import lm, lm.endpoint, lm.gguf_file, lm.ledger, lm.scripted, lm.source, lm.staging, lm.tiny
+import lm.types, lm.wheel
 heavy = {"torch", "transformers", "peft", "numpy", "huggingface_hub", "gguf"}
 print(sorted(heavy & set(sys.modules)))
 """
