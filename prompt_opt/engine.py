@@ -244,5 +244,9 @@ class Engine:
 
 
 def _answer_of(completion: Completion) -> Answer:
-    tokens = len(completion.token_ids)
-    return Answer(completion.text, completion.finish_reason, completion.prompt_tokens, tokens)
+    return Answer(
+        completion.text,
+        completion.finish_reason,
+        completion.prompt_tokens,
+        completion.completion_tokens,
+    )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from dspy.utils.exceptions import AdapterParseError
 
-from evaluation.types import Policy
-from lm.ledger import Purpose
+from evaluation.types import Policy, ScoreFunction
+from lm.endpoint import EndpointModel
+from lm.ledger import Ledger, Purpose
 from lm.types import LanguageModel, ModelError
 from prompt_opt.bench import Bench
+from prompt_opt.config_search import ReflectionConfig
 from prompt_opt.prompt_method import PromptMethod
 from prompt_opt.proposals import PlainProposals, proposal_sampling
 from prompt_opt.speaker import Speaker
+from tasks.types import Example
 
 TOKENS = 1024  # of a proposal in DSPy's own format
 
@@ -22,6 +26,19 @@ class InstructionSearch(PromptMethod):
     proposes, and the program under optimization brings its own."""
 
     purpose: ClassVar[Purpose] = "proposal"
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Also raises ModelError for an endpoint whose address or key will not do."""
+        super().check(policy, train, dev, score)
+        chosen: ReflectionConfig | None = self.config.reflection
+        if chosen is not None and chosen.endpoint is not None:
+            _remote(chosen, chosen.endpoint, Ledger()).check(self.purpose)
 
     def search(self, bench: Bench) -> None:
         """As `seek` does; ends early where the proposing model fails DSPy's format or window."""
@@ -53,15 +70,15 @@ class InstructionSearch(PromptMethod):
         return bench.engine.speaker(model, sampling, self.purpose)
 
     def _other(self, bench: Bench) -> LanguageModel:
-        chosen = self.config.reflection
+        chosen: ReflectionConfig | None = self.config.reflection
         assert chosen is not None
         if chosen.endpoint is None:
             return bench.context.open(Policy(chosen.model, bench.incoming))
-        from lm.endpoint import EndpointModel
+        return _remote(chosen, chosen.endpoint, bench.context.ledger)
 
-        return EndpointModel(
-            chosen.endpoint, chosen.model, key_env=chosen.key_env, ledger=bench.context.ledger
-        )
+
+def _remote(chosen: ReflectionConfig, endpoint: str, ledger: Ledger) -> EndpointModel:
+    return EndpointModel(endpoint, chosen.model, key_env=chosen.key_env, ledger=ledger)
 
 
 def _proposers(error: BaseException | None) -> BaseException | None:
