@@ -7,7 +7,7 @@
     program.set_lm(lm)
     tuned = dspy.BootstrapFinetune(metric=metric).compile(program, trainset=trainset)
 
-`lm` goes on answering with the weights it had; `tuned` holds an LM of another name. `dspy.GRPO`
+`lm` goes on answering with the weights it had; `tuned` holds an LM of another name. DSPy's `GRPO`
 changes the name of the LM it is given. `lm.provider.policy(tuned.lm)` tells where weights lie.
 """
 
@@ -42,7 +42,7 @@ def local_lm(
 
     Answers, adapters and checkpoints go to `folder`; another process with the same folder is
     answered from it, and a fine-tuning that was asked for before is read from it. `sampling` says
-    how to ask (greedy, 64 tokens); `dspy.GRPO` needs a temperature. Options of training are
+    how to ask (greedy, 64 tokens); DSPy's `GRPO` needs a temperature. Options of training are
     DSPy's `train_kwargs`: those of `rl.config_lessons.FinetuneConfig` for `BootstrapFinetune`, of
     `ReinforceConfig` for `GRPO`. `cache` switches DSPy's own cache on. `ledger` counts what it all
     costs, and its caps end it. Raises ModelError when the model cannot be loaded.
