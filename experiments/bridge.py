@@ -1,14 +1,20 @@
 """A local model as DSPy's LM, with weights that DSPy's own optimizers can train.
 
-    from experiments.bridge import local_lm
-
     lm = local_lm("smollm2-135m", folder="runs/dspy")
     program = dspy.Predict("verb -> past")
     program.set_lm(lm)
     tuned = dspy.BootstrapFinetune(metric=metric).compile(program, trainset=trainset)
 
 `lm` goes on answering with the weights it had; `tuned` holds an LM of another name. DSPy's `GRPO`
-changes the name of the LM it is given. `lm.provider.policy(tuned.lm)` tells where weights lie.
+(`dspy.teleprompt.grpo`) gives the LM it trains a new name at each step. `policy_of(lm)` tells where
+its weights lie: an adapter that a spec, `tasklift export` or PEFT can take up.
+
+Three things to know of DSPy 3.4. Its weight optimizers write training chats with the `adapter` they
+are given, not with the one the program asks with: give them the same. `GRPO`'s default is another
+one, and is refused here. Its bootstrap optimizers take the LM out of a program and ask
+`dspy.settings.lm`: inside `BetterTogether` wrap them with `prompt_opt.bridge.with_own_lm`, or the
+second `p` of "p -> w -> p" asks the weights from before `w`. And `BetterTogether` hands its teacher
+on as a list, which they cannot take: use `optimizer_compile_args={"w": {"teacher": teacher}}`.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ import dspy
 from evaluation.types import Policy
 from lm.hf import load_model
 from lm.ledger import Caps, Ledger
-from lm.types import LanguageModel, Sampling
+from lm.types import LanguageModel, ModelError, Sampling
 from prompt_opt.bridge import LocalProvider
 from rl.lessons import Lessons
 from tasks.types import Prompt
@@ -64,3 +70,13 @@ def local_lm(
     trainer = Lessons(load, counts, seed, sampling.max_tokens)
     where = Path(folder)
     return LocalProvider(policy, load, trainer, sampling, where, seed=seed, cache=cache).lm
+
+
+def policy_of(lm: dspy.LM) -> Policy:
+    """Model and adapter that answer as `lm`; the prompt is empty, DSPy holds it.
+
+    Raises ModelError while the weights are in training, and for an LM that is not of `local_lm`.
+    """
+    if not isinstance(lm.provider, LocalProvider):
+        raise ModelError(f"model: {lm.model!r} is not of local_lm, its weights are elsewhere")
+    return lm.provider.policy(lm)

@@ -252,11 +252,10 @@ def lessons_of(data: Sequence[Mapping[str, Any]], kind: Any) -> list[Lesson]:
     """DSPy's rows: chats whose last message is the answer. Raises ModelError for others."""
     if kind not in (TrainDataFormat.CHAT, "chat"):
         raise ModelError(f"finetune: data format {kind!r}; hand over chats")
-    return [
-        Lesson(row["messages"][:-1], row["messages"][-1]["content"])
-        for row in data
-        if row["messages"][-1]["role"] == "assistant"
-    ]
+    odd = next((row for row in data if row["messages"][-1]["role"] != "assistant"), None)
+    if odd is not None:
+        raise ModelError(f"finetune: a chat ends without an answer: {str(odd)[:100]}")
+    return [Lesson(row["messages"][:-1], row["messages"][-1]["content"]) for row in data]
 
 
 def graded(version: Version, row: Mapping[str, Any]) -> Graded:

@@ -23,7 +23,7 @@ from dspy.lm15 import Request, Response
 from evaluation.types import Policy
 from lm.ledger import Ledger, Purpose
 from lm.types import Chat, Completion, LanguageModel, ModelError, Sampling
-from prompt_opt.engine import Engine
+from prompt_opt.engine import Engine, ModelStopped
 
 Open = Callable[[Policy], LanguageModel]
 
@@ -101,12 +101,16 @@ class Version:
     weights: Weights
     engine: Engine
     policy: Policy | None  # None: only in memory, in training
+    failures: int = 0
     lm: dspy.LM = field(init=False)
     texts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by chat
     chats: dict[tuple[str, str], dict[str, Chat]] = field(default_factory=lambda: defaultdict(dict))
 
     def __post_init__(self) -> None:
-        self.lm = self.engine.lm
+        self.use(self.engine)
+
+    def use(self, engine: Engine) -> None:
+        self.engine, self.lm = engine, engine.lm
 
     @property
     def asked(self) -> int:
@@ -142,16 +146,18 @@ class Versions:
     def _add(self, weights: Weights, policy: Policy | None) -> str:
         name = f"local/{weights.fingerprint()}"
         if name not in self._known:
-            purpose = "metric" if policy else "rollout"
-            engine = Engine(
-                weights,
-                self.sampling,
-                self.folder / "answers" / weights.fingerprint(),
-                seed=self.seed,
-                purpose=purpose,
-            )
-            self._known[name] = Version(weights, engine.__enter__(), policy)
+            self._known[name] = Version(weights, self._engine(weights, policy is None), policy)
         return name
+
+    def _engine(self, weights: Weights, live: bool, failures: int = 0) -> Engine:
+        shelf = f"{weights.fingerprint()}{f'.{failures}' if failures else ''}"
+        return Engine(
+            weights,
+            self.sampling,
+            self.folder / "answers" / shelf,
+            seed=self.seed,
+            purpose="rollout" if live else "metric",
+        ).__enter__()
 
     def leave(self, name: str) -> None:
         """Weights in training have changed: those of that name are on disk, or no more."""
@@ -192,10 +198,25 @@ class Versions:
         version, chat = self[request.model], chat_of(request)
         # the call around this one has told DSPy's history, callbacks and usage tracker
         with dspy.context(disable_history=True, callbacks=[], usage_tracker=None, send_stream=None):
-            response: Any = version.lm(request, **self._turn(request, chat))
+            engine = version.engine
+            try:
+                response: Any = version.lm(request, **self._turn(request, chat))
+            except ModelStopped:
+                self._replace(version, engine)
+                raise
         with self._lock:
             version.note(chat, response.text or "")
         return response
+
+    def _replace(self, version: Version, broken: Engine) -> None:
+        """One question that cannot be answered ends an engine, and what waited with it; the LM
+        must not be lost with that. The next engine writes to a file of its own: opening the old one
+        again would count its costs twice."""
+        with self._lock:
+            if version.engine is broken:
+                version.failures += 1
+                version.use(self._engine(version.weights, version.policy is None, version.failures))
+                broken.__exit__(None, None, None)
 
     def _turn(self, request: Request, chat: Chat) -> dict[str, int]:
         heat = request.config.temperature

@@ -8,6 +8,7 @@ step is a trainer of one step that takes over the optimizer of the last.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import shutil
@@ -73,6 +74,8 @@ class Lessons:
             self._imitate(live, lessons, config, scratch)
             save_whole(live, folder)
             shutil.rmtree(scratch, ignore_errors=True)
+            del live
+            gc.collect()  # a trainer holds itself, and with it the weights
         return with_trained(policy, folder, config)
 
     def _imitate(

@@ -1,9 +1,9 @@
-"""DSPy's provider contract, and what its optimizers hand over, with scripted models and trainers."""
+"""DSPy's provider contract, and what its optimizers hand over; models are scripted."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,92 +13,19 @@ from dspy.clients.utils_finetune import TrainingStatus
 from dspy.teleprompt import BootstrapFewShot, BootstrapFinetune
 from dspy.teleprompt.grpo import GRPO
 
-from evaluation.training import Graded, Lesson
-from evaluation.types import Policy
-from lm.ledger import BudgetExhausted, Ledger
+from lm.ledger import BudgetExhausted
 from lm.scripted import ScriptedLM
-from lm.types import Chat, ModelError, Sampling
+from lm.types import Chat, ModelError
 from prompt_opt.adapter import PlainPredict
-from prompt_opt.bridge import LocalProvider, with_own_lm
+from prompt_opt.bridge import with_own_lm
+from prompt_opt.engine import ModelStopped
 from prompt_opt.quiet import quiet
 from tasks.types import Demo, Prompt
+from tests.prompt_opt.scripted_house import House
 
 PROMPT = Prompt("Shout.", demos=())
 DEMOS = (Demo({"input": "one"}, "ONE"), Demo({"input": "two"}, "TWO"))
 CASES = [dspy.Example(input=f"q{i}", answer=f"Q{i}").with_inputs("input") for i in range(6)]
-
-
-def scripted(name: str, ledger: Ledger) -> ScriptedLM:
-    """Says its name, the question, and a number that no other of its answers has."""
-    said: list[int] = []
-
-    def script(chat: Chat, _: int) -> str:
-        said.append(1)
-        return f"{name} {chat[-1]['content']} {len(said)} "
-
-    return ScriptedLM(script, ledger, name)
-
-
-class FakeLearner:
-    def __init__(self, ledger: Ledger):
-        self.ledger, self.steps = ledger, 0
-        self.groups: list[list[list[Graded]]] = []
-        self._model = scripted("live0", ledger)
-
-    def model(self) -> ScriptedLM:
-        return self._model
-
-    def step(self, groups: Sequence[Sequence[Graded]]) -> Mapping[str, float]:
-        self.groups.append([[*group] for group in groups])
-        self.steps += 1
-        self._model = scripted(f"live{self.steps}", self.ledger)
-        return {"loss": 0.0}
-
-    def save(self, folder: Path) -> Policy:
-        return Policy("base", Prompt(""), adapter=Path(f"saved{self.steps}"))
-
-
-class FakeTrainer:
-    def __init__(self, ledger: Ledger):
-        self.ledger, self.fails = ledger, None
-        self.lessons: list[list[Lesson]] = []
-        self.settings: list[dict[str, Any]] = []
-        self.learner = FakeLearner(ledger)
-        self.fails: BaseException | None = None
-
-    def finetune(
-        self,
-        policy: Policy,
-        lessons: Sequence[Lesson],
-        settings: Mapping[str, Any],
-        folder: Path,
-    ) -> Policy:
-        if self.fails is not None:
-            raise self.fails
-        self.lessons.append([*lessons])
-        self.settings.append({**settings})
-        return policy.with_adapter(Path(f"tuned{len(self.lessons)}"))
-
-    def reinforce(self, policy: Policy, settings: Mapping[str, Any], folder: Path) -> FakeLearner:
-        self.settings.append({**settings})
-        return self.learner
-
-
-class House:
-    """A provider, its trainer, and the models that were opened."""
-
-    def __init__(self, folder: Path, temperature: float = 0.0, cache: bool = False):
-        self.ledger, self.opened = Ledger(), list[str]()
-        self.trainer = FakeTrainer(self.ledger)
-
-        def open(policy: Policy) -> ScriptedLM:
-            self.opened.append(str(policy.adapter or policy.model))
-            return scripted(self.opened[-1], self.ledger)
-
-        sampling = Sampling(max_tokens=64, temperature=temperature)
-        policy = Policy("base", Prompt(""))
-        self.provider = LocalProvider(policy, open, self.trainer, sampling, folder, cache=cache)
-        self.lm = self.provider.lm
 
 
 @pytest.fixture
@@ -330,6 +257,30 @@ def test_late_and_repeated_groups_are_left_out(sampled: House) -> None:
     assert [len(groups) for groups in sampled.trainer.learner.groups] == [1, 1]
 
 
+def test_a_question_that_fails_does_not_lose_the_lm(house: House) -> None:
+    first = house.lm("q")
+    weights = house.provider.versions[house.lm.model].weights
+    generate = weights.generate
+
+    def failing(chats: Any, *arguments: Any) -> Any:
+        if "long" in str(chats):
+            raise ModelError("too long")
+        return generate(chats, *arguments)
+
+    weights.generate = failing
+    for _ in range(2):
+        with pytest.raises(ModelStopped, match="too long"):
+            house.lm("long")
+    assert house.lm("r") and house.lm("r") and house.ledger.rollouts == 2 and first
+
+
+def test_a_chat_without_an_answer_is_refused(house: House) -> None:
+    asked = [{"messages": [{"role": "user", "content": "q"}]}]
+    for data, kind in ((asked, "chat"), (CHATS, "completion")):
+        with pytest.raises(ModelError, match="finetune"):
+            house.lm.finetune(data, kind).result()  # type: ignore[arg-type]
+
+
 def test_the_number_of_groups_may_be_told(sampled: House) -> None:
     job: Any = sampled.lm.reinforce({"num_generations": 2, "groups_per_step": 3})
     first = job.get_status()["pending_batch_ids"]
@@ -344,7 +295,7 @@ def test_a_chat_that_was_never_asked_is_refused(sampled: House) -> None:
 
 
 def test_greedy_answers_cannot_be_compared(house: House) -> None:
-    with pytest.raises(ModelError, match="temperature=1.0"):
+    with pytest.raises(ModelError, match="an LM that samples"):
         house.lm.reinforce({"num_generations": 2})
 
 
