@@ -68,13 +68,15 @@ class Weights:
         return rows
 
     def _next(self, chat: Chat, sampling: Sampling, purpose: Purpose) -> Completion:
-        """The seed is made from the question and the round: who asks first is chance."""
+        """The seed is made from the question and the round, and nothing of the calls before is
+        kept: which question comes first is chance."""
         asked = replace(sampling, seed=self._seed, n=self._ahead)
         key = hashlib.sha256(f"{key_of(chat)}\0{asked}".encode()).hexdigest()
         if not self._stock.get(key):
             seed = hashlib.sha256(f"{key}/{self._rounds[key]}".encode()).hexdigest()
             self._rounds[key] += 1
             wanted = replace(asked, seed=int(seed[:15], 16))
+            self._present().forget()
             self._stock[key] = self._present().generate([chat], wanted, purpose)[0]
         return self._stock[key].pop(0)
 

@@ -74,18 +74,8 @@ def test_after_fine_tuning_the_new_weights_answer_the_same_question(tmp_path: Pa
     assert greedy(tuned, "say w") == "yes" and program(lm)(input="say w").answer == before
 
 
-def test_after_grpo_the_new_weights_answer_the_same_question(tmp_path: Path) -> None:
-    sampling = Sampling(max_tokens=4, temperature=1.0)
-    lm = local_lm("tiny-random", folder=tmp_path, sampling=sampling, cache=True)
-    student = program(lm)
-
-    def asked() -> str:
-        """Through DSPy's cache, under the name that the LM has now."""
-        twin = program(student.lm.copy(temperature=0.0))
-        assert twin.lm.cache
-        return twin(input="say w").answer
-
-    before, name = asked(), lm.model
+def reinforced(student: PlainPredict) -> str:
+    """The name of the weights after a few steps of DSPy's GRPO."""
     optimizer = GRPO(
         metric=letters,
         exclude_demos=True,
@@ -98,6 +88,29 @@ def test_after_grpo_the_new_weights_answer_the_same_question(tmp_path: Path) -> 
     )
     with quiet():
         optimizer.compile(student, trainset=CASES)
+    return student.lm.model  # type: ignore[union-attr]
+
+
+def test_grpo_ends_alike_however_its_threads_run(tmp_path: Path) -> None:
+    sampling = Sampling(max_tokens=4, temperature=1.0)
+    lms = [local_lm("tiny-random", folder=tmp_path / run, sampling=sampling) for run in "ab"]
+    assert lms[0].model == lms[1].model != reinforced(program(lms[0]))
+    assert reinforced(program(lms[1])) == lms[0].model
+
+
+def test_after_grpo_the_new_weights_answer_the_same_question(tmp_path: Path) -> None:
+    sampling = Sampling(max_tokens=4, temperature=1.0)
+    lm = local_lm("tiny-random", folder=tmp_path, sampling=sampling, cache=True)
+    student = program(lm)
+
+    def asked() -> str:
+        """Through DSPy's cache, under the name that the LM has now."""
+        twin = program(student.lm.copy(temperature=0.0))
+        assert twin.lm.cache
+        return twin(input="say w").answer
+
+    before, name = asked(), lm.model
+    reinforced(student)
     assert lm.model != name and asked() == greedy(lm, "say w") != before
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy.clients.utils_finetune import TrainingStatus
-from dspy.teleprompt import BootstrapFewShot, BootstrapFinetune
+from dspy.teleprompt import BetterTogether, BootstrapFewShot, BootstrapFinetune, LabeledFewShot
 from dspy.teleprompt.grpo import GRPO
 
 from lm.ledger import BudgetExhausted
@@ -215,6 +215,23 @@ def test_grpo_hands_over_what_was_drawn(sampled: House, demos: Sequence[Demo]) -
     assert sampled.trainer.settings == [{"temperature": 1.0}]
     assert sampled.ledger.usage["rollout"].calls == 6  # a group is drawn in one call
     assert student.lm.cache  # given back as it was
+
+
+def test_better_together_takes_grpo_for_its_weights(sampled: House) -> None:
+    together = BetterTogether(
+        metric=metric, p=with_own_lm(LabeledFewShot(k=2)), w=grpo(program(sampled.lm).adapter)
+    )
+    with quiet():
+        best: Any = together.compile(
+            program(sampled.lm), trainset=CASES, valset=CASES[:2], strategy="p -> w -> p"
+        )
+    assert not best.flag_compilation_error_occurred
+    tried = {row["strategy"]: row["program"] for row in best.candidate_programs}
+    says = {name: tried[name](input="new").answer.split()[0] for name in tried}
+    # in place: what had been tried before goes on answering with the weights it was tried with
+    assert says == {"": "base", "p": "base", "p -> w": "saved3", "p -> w -> p": "saved3"}
+    rows = [row for groups in sampled.trainer.learner.groups for group in groups for row in group]
+    assert all(len(row.chat) == 6 for row in rows)  # system, two demos, the question
 
 
 def test_a_program_of_two_calls_has_two_groups_an_example(sampled: House) -> None:
