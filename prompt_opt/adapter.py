@@ -61,8 +61,12 @@ def _can_be_field(name: str) -> bool:
     )
 
 
-class PlainAdapter(dspy.Adapter):
-    """Renders and reads as `frame` does, with the instruction and demos DSPy hands over."""
+class PlainAdapter(dspy.ChatAdapter):
+    """Renders and reads as `frame` does, with the instruction and demos DSPy hands over.
+
+    DSPy's weight optimizers take it (`adapter=program.adapter`), and only because it is a
+    `ChatAdapter` by descent: none of that class's rendering is left.
+    """
 
     def __init__(self, frame: Prompt):
         super().__init__()
@@ -84,6 +88,20 @@ class PlainAdapter(dspy.Adapter):
         self, signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]
     ) -> list[dict[str, Any]]:
         return self.prompt(signature, demos).messages(inputs)
+
+    def format_finetune_data(
+        self,
+        signature: type[dspy.Signature],
+        demos: list[Any],
+        inputs: dict[str, Any],
+        outputs: Any,
+    ) -> dict[str, list[Any]]:
+        """The chat and the answer to train on: as the model wrote it, where `outputs` tells."""
+        raw = outputs.get(COMPLETION) if hasattr(outputs, "get") else None
+        demo = _demo(self.frame, {**dict(inputs), **dict(outputs.items())})
+        text = raw.text if isinstance(raw, Completion) else self.frame.reply(demo)
+        answer = {"role": "assistant", "content": text}
+        return {"messages": [*self.format(signature, demos, inputs), answer]}
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         return self._read(completion)

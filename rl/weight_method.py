@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ class WeightMethod:
             mark = self.train(Stage(policy, train, dev, context, journal, live))
         restore_counts(context.ledger, mark.ledger)  # when an earlier call had finished the work
         journal.tidy()
-        return _with_best(policy, journal, self.config) if mark.best_step else policy
+        return with_trained(policy, journal.best, self.config) if mark.best_step else policy
 
     def train(self, stage: Stage) -> Mark:
         """Run the course from the newest checkpoint to its end, or to that of the budget."""
@@ -178,10 +179,11 @@ def open_trainable(policy: Policy, config: WeightsConfig, context: Context, meth
     return kind(live.model, live.tokenizer, name=live.name, ledger=context.ledger)
 
 
-def _with_best(policy: Policy, journal: Journal, config: WeightsConfig) -> Policy:
+def with_trained(policy: Policy, folder: Path, config: WeightsConfig) -> Policy:
+    """`policy` with the weights that `save_weights` wrote into `folder`."""
     if config.weights == "full":
-        return policy.with_weights(journal.best)
-    after = policy.with_adapter(journal.best)
+        return policy.with_weights(folder)
+    after = policy.with_adapter(folder)
     return replace(after, quantization="nf4") if config.weights == "qlora" else after
 
 
