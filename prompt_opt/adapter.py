@@ -97,9 +97,9 @@ class PlainAdapter(dspy.ChatAdapter):
         outputs: Any,
     ) -> dict[str, list[Any]]:
         """The chat and the answer to train on: as the model wrote it, where `outputs` tells."""
-        raw = outputs.get(COMPLETION) if hasattr(outputs, "get") else None
+        behind = vars(outputs).get("_asked") if isinstance(outputs, dspy.Prediction) else None
         demo = _demo(self.frame, {**dict(inputs), **dict(outputs.items())})
-        text = raw.text if isinstance(raw, Completion) else self.frame.reply(demo)
+        text = behind.completion.text if isinstance(behind, Asked) else self.frame.reply(demo)
         answer = {"role": "assistant", "content": text}
         return {"messages": [*self.format(signature, demos, inputs), answer]}
 

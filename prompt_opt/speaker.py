@@ -101,7 +101,7 @@ class Speaker:
     ) -> Question:
         """What `request` asks, in an LM call with this rollout id, for the answer numbered so."""
         sampling = _sampling_of(request, self.sampling)
-        return self.question(_chat_of(request), sampling, (rollout, sample))
+        return self.question(chat_of(request), sampling, (rollout, sample))
 
     def question(
         self,
@@ -173,7 +173,7 @@ def _sampling_of(request: Request, default: Sampling) -> Sampling:
     )
 
 
-def _chat_of(request: Request) -> list[ChatMessage]:
+def chat_of(request: Request) -> list[ChatMessage]:
     system = request.system
     if system is not None and not isinstance(system, str):
         system = "".join(getattr(part, "text", "") for part in system)

@@ -24,6 +24,7 @@ from evaluation.types import Policy
 from lm.ledger import Ledger, Purpose
 from lm.types import Chat, Completion, LanguageModel, ModelError, Sampling
 from prompt_opt.engine import Engine, ModelStopped
+from prompt_opt.speaker import chat_of
 
 Open = Callable[[Policy], LanguageModel]
 
@@ -33,7 +34,7 @@ class Weights:
 
     Remembers the tokens of what it drew. With `ahead` above 1, so many answers to a sampled
     question are drawn at once, as a group of rollouts will want them, and handed out one by one:
-    the engine asks for each in a call of its own.
+    what the engine would batch with it is chance, and rounding follows the batch.
     """
 
     def __init__(self, load: Callable[[], LanguageModel], seed: int, ahead: int = 1):
@@ -70,7 +71,7 @@ class Weights:
     def _next(self, chat: Chat, sampling: Sampling, purpose: Purpose) -> Completion:
         """The seed is made from the question and the round, and nothing of the calls before is
         kept: which question comes first is chance."""
-        asked = replace(sampling, seed=self._seed, n=self._ahead)
+        asked = replace(sampling, seed=self._seed, n=self._ahead, draws=())
         key = hashlib.sha256(f"{key_of(chat)}\0{asked}".encode()).hexdigest()
         if not self._stock.get(key):
             seed = hashlib.sha256(f"{key}/{self._rounds[key]}".encode()).hexdigest()
@@ -243,14 +244,6 @@ class AsyncVersions:
 
     def __deepcopy__(self, _: Any) -> AsyncVersions:
         return self
-
-
-def chat_of(request: Request) -> list[dict[str, str]]:
-    system: Any = request.system
-    if system is not None and not isinstance(system, str):
-        system = "".join(getattr(part, "text", "") for part in system)
-    chat = [] if system is None else [{"role": "system", "content": system}]
-    return [*chat, *({"role": m.role, "content": m.text or ""} for m in request.messages)]
 
 
 def key_of(chat: Chat) -> str:

@@ -308,10 +308,11 @@ def test_cut_answers_warn_of_nothing_in_any_thread(
 
 
 def test_the_worker_ends_with_the_engine(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     with Engine(Recorder(shout), GREEDY, tmp_path) as engine:
-        names = [thread.name for thread in threading.enumerate()]
-        assert "prompt_opt engine" in names
-    assert "prompt_opt engine" not in [thread.name for thread in threading.enumerate()]
+        [worker] = set(threading.enumerate()) - before
+        assert worker.name == "prompt_opt engine"
+    assert not worker.is_alive()
     with pytest.raises(BaseException, match="closed"):
         engine.ask([user("late")])
 
