@@ -34,8 +34,7 @@ def evaluate(
     Raises ValueError when two examples share an id (arms are paired by it) and
     `lm.ledger.BudgetExhausted` from the model.
     """
-    if len({example.id for example in examples}) < len(examples):
-        raise ValueError(f"two examples of the {split} split share an id; ids must be unique")
+    refuse_twins(examples, split)
     model.forget()  # a run that was killed and goes on must round as one that was not
     records: list[EvalRecord] = []
     for start in range(0, len(examples), batch):
@@ -47,7 +46,7 @@ def evaluate(
         for example, row in zip(asked, rows, strict=True):
             for sample, completion in enumerate(row):
                 judged = judge(score, prompt, example, completion)
-                records.append(_record(split, example, sample, judged, completion, seconds))
+                records.append(record_of(split, example, sample, judged, completion, seconds))
         if progress is not None:
             progress(start + len(asked), len(examples), score=mean_score(records))
     return records
@@ -65,7 +64,13 @@ def _of_batch(sampling: Sampling, start: int) -> Sampling:
     return replace(sampling, seed=int.from_bytes(digest[:4], "big"))
 
 
-def _record(
+def refuse_twins(examples: Sequence[Example], split: str) -> None:
+    """Raises ValueError when two examples share an id."""
+    if len({example.id for example in examples}) < len(examples):
+        raise ValueError(f"two examples of the {split} split share an id; ids must be unique")
+
+
+def record_of(
     split: str,
     example: Example,
     sample: int,
@@ -73,6 +78,7 @@ def _record(
     completion: Completion,
     seconds: float,
 ) -> EvalRecord:
+    """The record of an answer that was judged."""
     return EvalRecord(
         split=split,
         example_id=example.id,

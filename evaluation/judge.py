@@ -26,7 +26,7 @@ LOOP_PERIOD = 32  # tokens in the longest group looked for
 LOOP_REPEATS = 4
 
 UNIVERSAL_FAILURES: Mapping[str, str] = {
-    "error": "The scorer raised, or returned something that is not a valid Score.",
+    "error": "The scorer or the program raised, or what it returned is not valid.",
     "empty": "The answer holds no text.",
     "truncated": "The answer was cut at max_tokens before it was right.",
     "repetition": (
@@ -61,7 +61,20 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
 
     Never raises an `Exception`. `BudgetExhausted`, `KeyboardInterrupt` and their like pass.
     """
-    answer = prompt.extract(completion.text)
+    return judge_answer(score, example, prompt.extract(completion.text), completion)
+
+
+def judge_answer(
+    score: ScoreFunction,
+    example: Example,
+    answer: str | None,
+    completion: Completion,
+    error: BaseException | None = None,
+) -> Score:
+    """As `judge`, of an answer that a program has extracted: None where the model's reply was not
+    of the form the program reads. An `error` is what it raised instead of giving an answer."""
+    if error is not None:
+        return _failed("program", error)
     given = Score(0.0, False) if answer is None else _scored(score, example, answer)
     given = replace(given, answer=given.answer or answer or "")
     if given.correct:
@@ -75,8 +88,12 @@ def _scored(score: ScoreFunction, example: Example, answer: str) -> Score:
     try:
         return _checked(score(example, answer))
     except (Exception, SystemExit) as error:  # the boundary: whatever a scorer does is data
-        what = " ".join("".join(traceback.format_exception_only(error)).split())[:300]
-        return Score(0.0, False, failure="error", feedback=f"The scorer failed: {what}")
+        return _failed("scorer", error)
+
+
+def _failed(who: str, error: BaseException) -> Score:
+    what = " ".join("".join(traceback.format_exception_only(error)).split())[:300]
+    return Score(0.0, False, failure="error", feedback=f"The {who} failed: {what}")
 
 
 def _checked(given: Any) -> Score:

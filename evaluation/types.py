@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from lm.ledger import Ledger
 from lm.source import weights_fingerprint
 from lm.types import LanguageModel, Sampling
-from tasks.types import Example, Prompt, Score
+from tasks.types import Example, Prompt, Score, TaskError
 
 ScoreFunction = Callable[[Example, str], Score]
 
@@ -27,6 +27,8 @@ class Policy:
 
     `weights` is a model folder that full training wrote, loaded in the place of `model`; `adapter`
     a PEFT folder, put on top of either; `quantization` how the weights below it are held.
+    `program` is a folder with a DSPy program of several steps, source and state: it asks in the
+    place of `prompt`, of which only the field names count then.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Policy:
     adapter: Path | None = None
     weights: Path | None = None
     quantization: Literal["nf4"] | None = None
+    program: Path | None = None
 
     @property
     def source(self) -> str:
@@ -41,7 +44,7 @@ class Policy:
         return self.model if self.weights is None else str(self.weights)
 
     def fingerprint(self) -> str:
-        """16 hex digits over model name, the *contents* of weights and adapter, and prompt."""
+        """16 hex digits over model name, *contents* of weights, adapter and program, and prompt."""
         digest = hashlib.sha256(f"{self.model}\0{self.prompt.to_json()}".encode())
         if self.adapter is not None:
             for path in sorted(self.adapter.glob("adapter_*")):
@@ -50,6 +53,11 @@ class Policy:
             digest.update(f"weights\0{weights_fingerprint(self.weights)}".encode())
         if self.quantization is not None:
             digest.update(self.quantization.encode())
+        if self.program is not None:
+            for path in sorted(self.program.rglob("*")):
+                if path.suffix in (".py", ".json"):
+                    name = path.relative_to(self.program).as_posix()
+                    digest.update(f"program\0{name}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 
     def dtype(self, chosen: str) -> str:
@@ -57,6 +65,14 @@ class Policy:
         trained and measured, since bf16 rounds most of a small step away."""
         own = chosen == "auto" and self.weights is not None and self.quantization is None
         return "float32" if own else chosen
+
+    def refuse_program(self, who: str) -> None:
+        """Raises TaskError, one line, on behalf of `who`, which can work with a prompt only."""
+        if self.program is not None:
+            raise TaskError(
+                f"{who}: needs a prompt, and {self.program.name!r} is a program of several steps; "
+                "write an arm without it, or give the program a single predictor"
+            )
 
     def with_prompt(self, prompt: Prompt) -> Policy:
         return replace(self, prompt=prompt)

@@ -28,6 +28,7 @@ def export(run: Path, arm: str, out: Path, dtype: str = "auto", seed: int | None
     _check_new(out)
     saved = policy_of_arm(run, arm, seed)
     told = RunFolder(run).read("run.json")
+    _refuse_program(saved.policy, run, arm)
     policy, wanted = saved.policy, told.get("dtype", "auto") if dtype == "auto" else dtype
     model = load_merged(policy.source, adapter=policy.adapter, quantization=policy.quantization)
     fields = {name: f"<{name}>" for name in policy.prompt.inputs}
@@ -58,6 +59,14 @@ def _check_new(out: Path) -> None:
         return
     if out.exists() or out.is_symlink():
         raise SpecError(f"--out {str(out)!r}: there is something already; name a new folder")
+
+
+def _refuse_program(policy: Policy, run: Path, arm: str) -> None:
+    if policy.program is not None:
+        raise SpecError(
+            f"{run}: arm {arm!r} is a program of several steps, which no model folder holds; plain "
+            f"DSPy loads it from {policy.program}"
+        )
 
 
 def _write(model: HFModel, facts: Facts, out: Path) -> None:

@@ -30,8 +30,8 @@ class Experiment:
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
-    `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away; it alone
-    knows the test examples, and no method gets to see it.
+    `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
+    `before`; it alone knows the test examples, and no method gets to see it.
     """
 
     spec: ExperimentSpec
@@ -44,7 +44,7 @@ class Experiment:
     weights: str
     sampling: Sampling
     surroundings: dict[str, Any]
-    refuse_leaks: Callable[[Prompt], None] = field(repr=False)
+    refuse_leaks: Callable[..., None] = field(repr=False)
 
     @property
     def start(self) -> Policy:
@@ -104,7 +104,6 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         surroundings=around,
         refuse_leaks=partial(
             check_prompt,
-            before=Prompt.of(task),
             train=splits["train"],
             held_out={"dev": splits["dev"], "test": splits["test"]},
         ),

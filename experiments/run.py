@@ -12,15 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluation.evaluate import evaluate
 from evaluation.judge import UNIVERSAL_FAILURES
 from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
+from experiments.asking import ask_all
 from experiments.history import pass_rates
 from experiments.locate import code_files, locate_code
 from experiments.methods import KINDS
 from experiments.plan import Stage, digest
 from experiments.prepare import Experiment, prepare
+from experiments.programs import foreseen, refuse_leaks
 from experiments.progress import Lines, Silence
 from experiments.spec import ExperimentSpec
 from experiments.store import RunFolder, open_run, without_home, write_text
@@ -28,7 +29,7 @@ from lm.ledger import Ledger
 from lm.ranks import barrier, from_first, is_first, joined
 from tasks.load import task_copies, task_hash
 from tasks.splits import required_split
-from tasks.types import Example, TaskError
+from tasks.types import Example
 
 CLOCK = "wall_seconds"
 LEFTOVERS = (CLOCK, "checkpoints", "best", "rollouts", "result.json")  # only for resuming
@@ -97,8 +98,10 @@ def _run_stages(experiment: Experiment, folder: RunFolder) -> dict[str, Policy]:
     done = from_first(folder.done_stages)
     for stage in stages:
         if stage.key not in done:
-            method = _build(experiment, stage)
-            method.check(experiment.start, experiment.train, experiment.dev, experiment.task.score)
+            method, start = _build(experiment, stage), foreseen(experiment, stage)
+            if KINDS[stage.step.kind].moves == "weights":
+                start.refuse_program(stage.step.name)
+            method.check(start, experiment.train, experiment.dev, experiment.task.score)
     for number, stage in enumerate(stages, 1):
         if stage.key not in done:
             before = policies[stage.parent.key] if stage.parent else experiment.start
@@ -142,19 +145,11 @@ def _run_stage(
     method = _build(experiment, stage)
     after = method.improve(before, experiment.train, experiment.dev, context)
     if KINDS[stage.step.kind].moves == "prompt":
-        _refuse_leaks(experiment, after, label)
+        refuse_leaks(experiment, stage, after, label)
     if is_first():
         progress.tick()
         folder.save_policy(stage.key, after)
         write_text(place / "ledger.json", ledger.to_json())
-
-
-def _refuse_leaks(experiment: Experiment, after: Policy, label: str) -> None:
-    """Raise TaskError naming the stage when its prompt holds what it must not know."""
-    try:
-        experiment.refuse_leaks(after.prompt)
-    except TaskError as error:
-        raise TaskError(f"{label}: {error}") from None
 
 
 def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
@@ -194,13 +189,14 @@ def _evaluate(
     place.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     progress = Lines(label, ledger)
-    records = evaluate(
+    records = ask_all(
         experiment.open(policy, ledger),
-        policy.prompt,
+        policy,
         test,
         experiment.task.score,
         experiment.sampling,
         split="test",
+        folder=place,
         progress=progress,
     )
     progress.tick()

@@ -129,6 +129,18 @@ class ExperimentSpec(_Section):
         return self
 
     @model_validator(mode="after")
+    def _programs_come_first(self) -> ExperimentSpec:
+        for arm, chain in self.arms.items():
+            prompts = [step for step in chain if KINDS[step.kind].moves == "prompt"]
+            for step in prompts[1:]:
+                if step.config.get("program") is not None:
+                    raise ValueError(
+                        f"arms.{arm}: {step.name} brings a program, and would drop what "
+                        f"{prompts[0].name} has found; give the program to {prompts[0].name}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _full_weights_after_4_bits(self) -> ExperimentSpec:
         for arm, chain in self.arms.items():
             kinds = [step.config.get("weights") for step in chain]

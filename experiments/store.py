@@ -135,6 +135,8 @@ class RunFolder:
                     copy(kept, draft / part, policy.model)
                     kept = folder / part
                 told[part] = os.path.relpath(kept, self.path) if kept is not None else None
+            if policy.program is not None:  # it lies in its stage's folder already
+                told["program"] = os.path.relpath(policy.program, self.path)
             write_text(draft / "prompt.json", policy.prompt.to_json())
             write_text(draft / "policy.json", json.dumps(told))
 
@@ -145,7 +147,7 @@ class RunFolder:
             prompt = Prompt.from_json((folder / "prompt.json").read_text(encoding="utf-8"))
             told = _read_json(folder / "policy.json")
             adapter, weights = told["adapter"], told.get("weights")
-            quantization = told.get("quantization")
+            quantization, program = told.get("quantization"), told.get("program")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self.stage(key), str(error)) from None
         return Policy(
@@ -154,6 +156,7 @@ class RunFolder:
             self.path / adapter if adapter else None,
             self.path / weights if weights else None,
             quantization,
+            self.path / program if program else None,
         )
 
 

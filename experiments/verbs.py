@@ -111,9 +111,11 @@ def check(options: Namespace) -> int:
 
 def evaluate(options: Namespace) -> int:
     """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
-    from evaluation.evaluate import evaluate as run_evaluation
+    from tempfile import TemporaryDirectory
+
     from evaluation.evaluate import mean_score
     from evaluation.types import Policy
+    from experiments.asking import ask_all
     from experiments.progress import Lines
     from experiments.saved import Saved, policy_of_arm, prompt_from_file
     from experiments.spec import ModelSpec
@@ -137,21 +139,24 @@ def evaluate(options: Namespace) -> int:
     sampling = saved.sampling
     if options.max_tokens:
         sampling = replace(sampling, max_tokens=options.max_tokens)
-    records = run_evaluation(
-        load_model(
-            saved.policy.source,
-            adapter=saved.policy.adapter,
-            device=saved.model.device,
-            dtype=saved.policy.dtype(saved.model.dtype),
-            quantization=saved.policy.quantization,
-        ),
-        saved.policy.prompt,
-        required_split(task, options.split)[: options.limit],
-        task.score,
-        sampling,
-        split=options.split,
-        progress=Lines(f"{options.split} {task.name}"),
+    model = load_model(
+        saved.policy.source,
+        adapter=saved.policy.adapter,
+        device=saved.model.device,
+        dtype=saved.policy.dtype(saved.model.dtype),
+        quantization=saved.policy.quantization,
     )
+    with TemporaryDirectory() as folder:
+        records = ask_all(
+            model,
+            saved.policy,
+            required_split(task, options.split)[: options.limit],
+            task.score,
+            sampling,
+            split=options.split,
+            folder=Path(folder),
+            progress=Lines(f"{options.split} {task.name}"),
+        )
     print(f"score {100 * mean_score(records):.1f} %  n {len(records)}")
     for failure, count in Counter(r.failure for r in records if not r.correct).most_common():
         print(f"  {count:5d}  {failure}")

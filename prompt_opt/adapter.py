@@ -34,8 +34,8 @@ class Asked:
     temperature: float
 
 
-def asked(prediction: dspy.Prediction) -> Asked:
-    """What lies behind a prediction of a `PlainPredict`."""
+def asked(prediction: dspy.Prediction) -> Any:
+    """What lies behind a prediction: `Asked` of a `PlainPredict`, `Ran` of a `Program`."""
     return prediction._asked  # type: ignore[reportAttributeAccessIssue]
 
 

@@ -1,8 +1,8 @@
 """Asking before DSPy's threads do, which ask in any order.
 
 They then read answers from memory, and each batch, its rounding and the number of calls are the
-same in every run. A program that is more than one `PlainPredict` cannot be foreseen; its threads'
-questions are batched as they meet.
+same in every run. A program of several steps is run once more for it, side by side with the others
+(prompt_opt/together.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ import dspy
 from dspy.teleprompt import simba
 from dspy.utils.callback import BaseCallback
 
-from prompt_opt.adapter import PlainPredict, prompt_of, request_of
 from prompt_opt.bench import Bench
-from prompt_opt.engine import Engine
-from prompt_opt.speaker import Question
 
 
 class AskAhead(BaseCallback):
@@ -29,24 +26,15 @@ class AskAhead(BaseCallback):
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         program, devset = inputs["program"], inputs.get("devset") or instance.devset
-        if isinstance(program, PlainPredict):
-            self._bench.engine.answers([question(program, case) for case in devset])
+        self._bench.ask_ahead([(program, case) for case in devset])
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
         if exception is None:
             self._bench.report()
 
 
-def question(program: PlainPredict, case: dspy.Example) -> Question:
-    """What `program` will ask about `case`."""
-    lm: Any = program.lm
-    fields: Any = case.inputs()
-    request = request_of(lm, program.config, prompt_of(program).messages(fields))
-    return lm.engine.question_of(request, lm.kwargs.get("rollout_id"))
-
-
 @contextmanager
-def simba_asks_ahead(engine: Engine) -> Iterator[None]:
+def simba_asks_ahead(bench: Bench) -> Iterator[None]:
     """SIMBA runs (program, example) pairs through `dspy.Parallel`, which calls no one back."""
     wrap, parallel = simba.wrap_program, dspy.Parallel
 
@@ -57,9 +45,7 @@ def simba_asks_ahead(engine: Engine) -> Iterator[None]:
 
     class Parallel(parallel):
         def forward(self, exec_pairs: list[Any], num_threads: int | None = None) -> list[Any]:
-            known = [(run.program, case) for run, case in exec_pairs]
-            foreseen = [pair for pair in known if isinstance(pair[0], PlainPredict)]
-            engine.answers([question(program, case) for program, case in foreseen])
+            bench.ask_ahead([(run.program, case) for run, case in exec_pairs])
             return super().forward(exec_pairs, num_threads)
 
     simba.wrap_program, dspy.Parallel = wrapped, Parallel  # type: ignore[reportAttributeAccessIssue]

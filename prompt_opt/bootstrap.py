@@ -12,8 +12,7 @@ from typing import Any
 
 from dspy.teleprompt import BootstrapFewShotWithRandomSearch
 
-from prompt_opt.adapter import PlainPredict
-from prompt_opt.bench import THREADS, Bench
+from prompt_opt.bench import THREADS, Bench, Student, form_of
 from prompt_opt.config import BootstrapConfig
 from prompt_opt.prompt_method import PromptMethod
 from prompt_opt.quiet import quiet
@@ -36,13 +35,13 @@ class Bootstrap(PromptMethod):
     def search(self, bench: Bench) -> None:
         teacher = bench.teacher(self.config.max_labeled_demos)
         # A prompt without demos is DSPy's first candidate already.
-        first = NO_DEMOS if bench.incoming != bench.start else LABELED_ONLY
+        first = NO_DEMOS if bench.incoming != form_of(bench.student()) else LABELED_ONLY
         for seed in range(first, self.config.candidates):
             if seed == UNSHUFFLED and self.config.max_bootstrapped_demos:
                 bench.rehearse(teacher)
             self._compile(bench, teacher, seed)
 
-    def _compile(self, bench: Bench, teacher: PlainPredict, seed: int) -> None:
+    def _compile(self, bench: Bench, teacher: Student, seed: int) -> None:
         config, pool, restrict = self.config, list(bench.pool), seed
         if seed >= 0 and not config.max_bootstrapped_demos:
             # DSPy draws from 1 to max_bootstrapped_demos and fails on 0: vary the labeled ones.

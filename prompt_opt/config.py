@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lm.ledger import Caps
 
@@ -16,6 +17,9 @@ class PromptConfig(BaseModel):
     from, are drawn from `train_examples` of train. `rollouts` (answers asked for, proposals among
     them), `tokens` and `seconds` are hard caps on the stage: it ends with the best candidate so
     far, in front of the answer that would pass `rollouts`, and within a batch of the other two.
+
+    `program` names a DSPy program to begin with, `my_program.py:Solve`: a `dspy.Module` or what
+    makes one. A single predictor becomes a prompt, in its own style; other programs stay programs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +30,20 @@ class PromptConfig(BaseModel):
     rollouts: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     seconds: float | None = Field(default=None, gt=0)
+    program: str | None = None
+
+    @field_validator("program")
+    @classmethod
+    def _names_a_class(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r".+\.py:\w+", value):
+            raise ValueError(f"program: {value!r} names no class; write my_program.py:Solve")
+        return value
+
+    @model_validator(mode="after")
+    def _style_of_the_program(self) -> Self:
+        if self.program is not None and self.style != "direct":
+            raise ValueError("style: the program itself says how it asks; leave style out")
+        return self
 
     def caps(self) -> Caps:
         return Caps(self.rollouts, self.tokens, self.seconds)

@@ -39,34 +39,44 @@ class Edit:
 
 
 class Menu:
-    """The edits that make sense for a task, with examples of train to show."""
+    """The edits that make sense for a task, with examples of train to show.
 
-    def __init__(self, prompt: Prompt, examples: Sequence[Example]):
+    With `steps` an instruction is that of one step of several, whose fields are not the task's:
+    then only those that name no field.
+    """
+
+    def __init__(self, prompt: Prompt, examples: Sequence[Example], steps: bool = False):
         self.prompt, self._examples = prompt, list(examples)
         given = " and ".join(prompt.inputs)
         answers = sorted({example.answer for example in examples})
-        self.edits = [
-            Edit("Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."),
-            Edit(
-                "Say exactly what form the answer must have.",
-                lambda t, _: f"{t} Answer with the {prompt.output} only, nothing else.",
-            ),
-            Edit(
-                "Add one rule that helps to find the right answer.",
-                lambda t, _: f"{t} Look closely at the {given} before you answer.",
-            ),
-            Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
-            Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
-            Edit(
-                "Say who should answer, such as an expert.",
-                lambda t, _: f"You are an expert. {t} Be accurate.",
-            ),
-            Edit(
-                "Name what is given and what is wanted.",
-                lambda t, _: f"You get the {given}. Give the {prompt.output}. {t}",
-            ),
-        ]
-        if len(answers) <= min(MOST_ANSWERS, len(examples) // 3):
+        self.edits = (
+            _EDITS_OF_A_STEP
+            if steps
+            else [
+                Edit(
+                    "Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."
+                ),
+                Edit(
+                    "Say exactly what form the answer must have.",
+                    lambda t, _: f"{t} Answer with the {prompt.output} only, nothing else.",
+                ),
+                Edit(
+                    "Add one rule that helps to find the right answer.",
+                    lambda t, _: f"{t} Look closely at the {given} before you answer.",
+                ),
+                Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
+                Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
+                Edit(
+                    "Say who should answer, such as an expert.",
+                    lambda t, _: f"You are an expert. {t} Be accurate.",
+                ),
+                Edit(
+                    "Name what is given and what is wanted.",
+                    lambda t, _: f"You get the {given}. Give the {prompt.output}. {t}",
+                ),
+            ]
+        )
+        if not steps and len(answers) <= min(MOST_ANSWERS, len(examples) // 3):
             listed = ", ".join(answers)
             self.edits.append(
                 Edit("List the answers to choose from.", lambda t, _: f"{t} Choose from: {listed}.")
@@ -84,6 +94,21 @@ class Menu:
     def lines(self, rng: random.Random, count: int) -> str:
         chosen = rng.sample(self._examples, min(count, len(self._examples)))
         return "\n".join(map(self.line, chosen))
+
+
+_EDITS_OF_A_STEP = [
+    Edit("Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."),
+    Edit("Say exactly what form the answer must have.", lambda t, _: f"{t} Write nothing else."),
+    Edit(
+        "Add one rule that helps to find the right answer.",
+        lambda t, _: f"{t} Look closely at what is given before you answer.",
+    ),
+    Edit("Ask for few words.", lambda t, _: f"{t} Be brief and exact."),
+    Edit(
+        "Say who should answer, such as an expert.",
+        lambda t, _: f"You are an expert. {t} Be accurate.",
+    ),
+]
 
 
 def cleaned(text: str, cut: bool) -> str:

@@ -73,7 +73,7 @@ class InstructionSearch(PromptMethod):
         chosen: ReflectionConfig | None = self.config.reflection
         assert chosen is not None
         if chosen.endpoint is None:
-            return bench.context.open(Policy(chosen.model, bench.incoming))
+            return bench.context.open(Policy(chosen.model, bench.start))
         return _remote(chosen, chosen.endpoint, bench.context.ledger)
 
 

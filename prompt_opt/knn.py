@@ -7,12 +7,15 @@ of tasks/neighbours.py, where DSPy would want a sentence encoder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from evaluation.types import Policy, ScoreFunction
 from prompt_opt.bench import Bench
 from prompt_opt.config_search import KNNConfig
+from prompt_opt.program import Source, find_program
 from prompt_opt.prompt_method import PromptMethod
-from tasks.types import Demo, Prompt
+from tasks.types import Demo, Example, Prompt
 
 
 class KNN(PromptMethod):
@@ -21,6 +24,21 @@ class KNN(PromptMethod):
     name = "knn"
     finalists = 0
     config: KNNConfig
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Also raises TaskError for a program of several steps."""
+        super().check(policy, train, dev, score)
+        policy.refuse_program(self.name)
+        if self.config.program is not None:
+            found = find_program(self.config.program, policy.prompt)
+            if isinstance(found, Source):
+                replace(policy, program=found.file).refuse_program(self.name)
 
     def search(self, bench: Bench) -> None:
         demos = tuple(self._demos(bench))

@@ -6,8 +6,7 @@ import random
 
 from dspy.teleprompt import LabeledFewShot
 
-from prompt_opt.adapter import prompt_of
-from prompt_opt.bench import Bench
+from prompt_opt.bench import Bench, form_of
 from prompt_opt.config_search import LabeledConfig
 from prompt_opt.prompt_method import PromptMethod
 
@@ -24,4 +23,4 @@ class Labeled(PromptMethod):
             pool = list(bench.pool)
             random.Random(f"{bench.context.seed}/labeled/{candidate}").shuffle(pool)
             labels = LabeledFewShot(k=self.config.demos)
-            bench.measure(prompt_of(labels.compile(bench.student(), trainset=pool)))
+            bench.measure(form_of(labels.compile(bench.student(), trainset=pool)))

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import dspy
@@ -22,16 +23,23 @@ from lm.ledger import BudgetExhausted
 from prompt_opt.adapter import PlainPredict, signature_of
 from prompt_opt.ahead import AskAhead
 from prompt_opt.bench import Bench
-from prompt_opt.board import Candidate
+from prompt_opt.board import Candidate, Form
 from prompt_opt.config import PromptConfig
 from prompt_opt.engine import Engine
-from tasks.types import Example, Prompt, TaskError
+from prompt_opt.program import Source, find_program, kept_program
+from prompt_opt.state import State
+from tasks.types import Example, TaskError
 
 HELD_SHARE = 0.1  # of tokens and seconds, for each finalist
+PROGRAM = "program"  # the folder of a program of several steps
 
 
 class PromptMethod:
-    """A `Method` that moves the prompt; weights stay as they are.
+    """A `Method` that moves the prompt, or the state of a program; weights stay as they are.
+
+    With `program` in its options it begins with what the user's file makes. A single predictor
+    gives the prompt to start from; a program of several steps goes on as one, is compared by its
+    state, and the policy comes back with it, in the stage's folder `program`.
 
     Best on dev wins, fewer demos break a tie, and the earlier candidate breaks the next. The
     policy comes back as it was when the budget ends before it is measured itself.
@@ -39,7 +47,7 @@ class PromptMethod:
     Writes answers.jsonl, metrics.jsonl (a row per candidate), candidates.json, search.json (how
     often was scored, and why it ended) and, unless demos are picked by the question, program.json
     (the best prompt, for `dspy.Predict.load`) into the stage's folder. Raises TaskError when train
-    or dev is empty, or a field has a name DSPy cannot take.
+    or dev is empty, a field has a name DSPy cannot take, or a program cannot be used.
     """
 
     name: ClassVar[str]
@@ -60,10 +68,13 @@ class PromptMethod:
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
-        """Raises TaskError for an empty split and for a field name DSPy cannot take."""
+        """Raises TaskError for an empty split, for a field name DSPy cannot take, and for a program
+        that is not there or does not fit the task."""
         if not train or not dev:
             raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
         signature_of(replace(policy.prompt, style=self.config.style))
+        if self.config.program is not None:
+            find_program(self.config.program, policy.prompt)
 
     def improve(
         self,
@@ -73,19 +84,30 @@ class PromptMethod:
         context: Context,
     ) -> Policy:
         self.check(policy, train, dev, context.score)
+        policy, source = self._begin(policy)
         model, caps = context.open(policy), self.config.caps()
         engine = Engine(model, context.sampling, context.folder, seed=context.seed, caps=caps)
-        bench = Bench(self.config, policy.prompt, train, dev, context, engine)
+        bench = Bench(self.config, policy.prompt, train, dev, context, engine, source)
         with engine:
             with suppress(BudgetExhausted):
-                bench.measure(policy.prompt)
+                bench.begin()
                 self._search_within(bench)
             with suppress(BudgetExhausted):
-                for prompt in bench.board.promising(self.finalists):
-                    bench.measure(prompt, last=True)
-        best = bench.board.best() or Candidate(policy.prompt, 0.0)
-        _write_result(context, bench, best.prompt)
-        return policy.with_prompt(best.prompt)
+                for form in bench.board.promising(self.finalists):
+                    bench.measure(form, last=True)
+        best = bench.board.best() or Candidate(bench.incoming, 0.0)
+        _write_result(context, bench, best.form)
+        if isinstance(best.form, State):
+            return replace(policy, program=context.folder / PROGRAM)
+        return policy.with_prompt(best.form)
+
+    def _begin(self, policy: Policy) -> tuple[Policy, Source | None]:
+        """The policy to start from, and its program if it is one of several steps."""
+        if self.config.program is None:
+            kept: Path | None = policy.program
+            return policy, None if kept is None else kept_program(kept, policy.prompt)
+        found = find_program(self.config.program, policy.prompt)
+        return (policy, found) if isinstance(found, Source) else (policy.with_prompt(found), None)
 
     def _search_within(self, bench: Bench) -> None:
         """Search with what is not held back for finalists. When fewer come out of it than were
@@ -115,16 +137,17 @@ class PromptMethod:
 
     def _hold_back(self, bench: Bench, finalists: int) -> None:
         budget = bench.engine.budget
-        wanted = finalists * len(bench.dev)
+        wanted = finalists * bench.cost
         budget.hold(min(wanted, (budget.caps.rollouts or 0) // 2), HELD_SHARE * finalists)
 
 
-def _write_result(context: Context, bench: Bench, best: Prompt) -> None:
+def _write_result(context: Context, bench: Bench, best: Form) -> None:
+    kind = "prompt" if bench.source is None else "program"
     rows = [
         {
             "dev_score": candidate.dev_score,
-            "demos": len(candidate.prompt.demos),
-            "prompt": json.loads(candidate.prompt.to_json()),
+            "demos": len(candidate.form.demos),
+            kind: json.loads(candidate.form.to_json()),
         }
         for candidate in bench.board.candidates
     ]
@@ -135,5 +158,8 @@ def _write_result(context: Context, bench: Bench, best: Prompt) -> None:
         "ended": bench.stopped or bench.engine.spent or "done",
     }
     (context.folder / "search.json").write_text(json.dumps(told), encoding="utf-8")
-    if best.nearest is None:  # else no state of a `dspy.Predict` can say what is shown
+    if isinstance(best, State):
+        assert bench.source is not None
+        bench.source.save(context.folder / PROGRAM, best)
+    elif best.nearest is None:  # else no state of a `dspy.Predict` can say what is shown
         PlainPredict(best).save(context.folder / "program.json")

@@ -33,7 +33,9 @@ class PlainProposals(dspy.Adapter):
     def __init__(self, bench: Bench, speaker: Speaker):
         super().__init__()
         self.bench, self.speaker = bench, speaker
-        self.menu = Menu(bench.start, [bench.example(case) for case in bench.pool])
+        examples = [bench.example(case) for case in bench.pool]
+        self.steps = bench.source is not None
+        self.menu = Menu(bench.start, examples, self.steps)
         self._asked = 0  # numbers the requests of a stage: each draws anew
         self._seen: set[str] = set()
 
@@ -131,6 +133,8 @@ class PlainProposals(dspy.Adapter):
         return text
 
     def _form(self) -> str:
+        if self.steps:
+            return "Answer with what is asked for only, nothing else."
         return f"Answer with the {self.bench.start.output} only, nothing else."
 
     def _rng(self) -> random.Random:

@@ -21,7 +21,7 @@ class SIMBA(InstructionSearch):
     config: SIMBAConfig
 
     def seek(self, bench: Bench) -> None:
-        with quiet(), simba_asks_ahead(bench.engine):
+        with quiet(), simba_asks_ahead(bench):
             search = DSPySIMBA(
                 metric=bench.metric,  # type: ignore[reportArgumentType]
                 bsize=min(self.config.batch_size, len(bench.pool)),

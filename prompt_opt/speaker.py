@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -25,9 +26,22 @@ from dspy.lm15 import Usage as ResponseUsage
 from lm.ledger import Purpose
 from lm.types import LanguageModel, Sampling
 from prompt_opt.answers import Answer
+from prompt_opt.together import asked_together
 from tasks.types import Message as ChatMessage
 
 _call: ContextVar[tuple[int | None, Iterator[int]] | None] = ContextVar("call", default=None)
+_heard: ContextVar[list[Answer] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def listening() -> Iterator[list[Answer]]:
+    """The answers that this thread's program gets inside the block, in order."""
+    heard: list[Answer] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,18 @@ class Speaker:
 
     def complete(self, request: Request) -> Response:
         """DSPy's contract. Blocks until the answer is there."""
-        return self.response(self.submit(request).result())
+        question = self._next_question(request)
+        answer = asked_together(question)
+        if answer is None:
+            answer = self._engine.submit(question).result()
+        return self.response(answer)
 
     def submit(self, request: Request) -> Future[Answer]:
+        return self._engine.submit(self._next_question(request))
+
+    def _next_question(self, request: Request) -> Question:
         rollout, sample = _call.get() or (None, count())
-        return self._engine.submit(self.question_of(request, rollout, next(sample)))
+        return self.question_of(request, rollout, next(sample))
 
     def question_of(
         self, request: Request, rollout: int | None = None, sample: int = 0
@@ -117,6 +138,8 @@ class Speaker:
         return Question(self, chat, sampling, key, 0 if greedy else int(key[:15], 16))
 
     def response(self, answer: Answer) -> Response:
+        if (heard := _heard.get()) is not None:
+            heard.append(answer)
         return Response(
             id=None,
             model=f"local/{self.fingerprint}",

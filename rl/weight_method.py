@@ -96,6 +96,7 @@ class WeightMethod:
         context: Context,
     ) -> Policy:
         """The checkpoint with the best dev score; `policy` itself when no step beat it."""
+        policy.refuse_program(self.name)
         self.check(policy, train, dev, context.score)
         journal = Journal(context.folder)
         mark = journal.finished()

@@ -68,7 +68,7 @@ def task_files(task: Task) -> tuple[Path, ...]:
         bases = [base for base in type(task).__mro__ if base.__module__ != Task.__module__]
         found += [path for base in bases if (path := _source_file(base))]
     found += [Path(file).expanduser() for file in getattr(task, "files", ())]
-    found += _neighbours(found)
+    found += neighbours(found)
     return tuple(dict.fromkeys(path.resolve() for path in found))
 
 
@@ -81,7 +81,7 @@ def task_copies(task: Task) -> dict[str, bytes]:
     return {file.relative_to(top).as_posix(): file.read_bytes() for file in files}
 
 
-def _neighbours(files: Sequence[Path]) -> list[Path]:
+def neighbours(files: Sequence[Path]) -> list[Path]:
     """Modules beside a user's task file that it imports, and those that they import.
 
     Read off the source, not off what happens to be loaded, so that it is the same at every call.

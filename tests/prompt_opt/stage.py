@@ -74,6 +74,9 @@ class Stage:
     shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
 
     def run(self, method: Method, prompt: Prompt = TASK) -> Prompt:
+        return self.improve(method, Policy("scripted", prompt)).prompt
+
+    def improve(self, method: Method, policy: Policy) -> Policy:
         self.ledger = Ledger(self.caps)
         self.model = Model(self.script, self.ledger, self.dies_at)
         context = Context(
@@ -85,7 +88,7 @@ class Stage:
             seed=self.seed,
             progress=lambda step, total, **figures: self.shown.append((step, total, figures)),
         )
-        return method.improve(Policy("scripted", prompt), TRAIN, DEV, context).prompt
+        return method.improve(policy, TRAIN, DEV, context)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -1,0 +1,81 @@
+"""A program of several steps on a split: what `evaluation.evaluate` is to a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from evaluation.evaluate import mean_score, record_of, refuse_twins
+from evaluation.types import EvalRecord, Policy, Progress, ScoreFunction
+from lm.ledger import Purpose, Stopwatch
+from lm.types import LanguageModel, Sampling
+from prompt_opt.adapter import asked
+from prompt_opt.bench import judge_ran
+from prompt_opt.engine import Engine
+from prompt_opt.program import Program, kept_program
+from prompt_opt.together import SEATS, together
+from tasks.types import Example
+
+
+def evaluate_program(
+    model: LanguageModel,
+    policy: Policy,
+    examples: Sequence[Example],
+    score: ScoreFunction,
+    sampling: Sampling,
+    *,
+    split: str,
+    folder: Path,
+    purpose: Purpose = "eval",
+    progress: Progress | None = None,
+) -> list[EvalRecord]:
+    """One record for each example and sample, as `evaluation.evaluate.evaluate` makes them.
+
+    `text` is the program's output, or the reply it could not read; tokens are those of all its LM
+    calls, whose answers stay in `folder`/answers.jsonl: a killed evaluation pays none twice. Raises
+    TaskError when the program cannot be loaded.
+    """
+    assert policy.program is not None
+    refuse_twins(examples, split)
+    source = kept_program(policy.program, policy.prompt)
+    model.forget()
+    records: list[EvalRecord] = []
+    with Engine(model, sampling, folder, seed=sampling.seed, purpose=purpose) as engine:
+        programs = [source.built(lm) for lm in _lms(engine.lm, sampling)]
+        for start in range(0, len(examples), SEATS):
+            some = examples[start : start + SEATS]
+            records += _records(engine, programs, some, policy, score, split)
+            if progress is not None:
+                progress(start + len(some), len(examples), score=mean_score(records))
+    return records
+
+
+def _lms(lm: Any, sampling: Sampling) -> list[Any]:
+    """One LM for each sample: its rollout id makes other draws."""
+    return [lm, *(lm.copy(rollout_id=sample) for sample in range(1, sampling.n))]
+
+
+def _records(
+    engine: Engine,
+    programs: Sequence[Program],
+    examples: Sequence[Example],
+    policy: Policy,
+    score: ScoreFunction,
+    split: str,
+) -> list[EvalRecord]:
+    fields = [{name: e.inputs[name] for name in policy.prompt.inputs} for e in examples]
+    with Stopwatch() as watch, dspy.context(trace=None, disable_history=True):
+        runs = [partial(program, **given) for given in fields for program in programs]
+        found = together(engine, runs)
+    pairs = [(example, sample) for example in examples for sample in range(len(programs))]
+    records = []
+    for (example, sample), prediction in zip(pairs, found, strict=True):
+        ran = asked(prediction)
+        judged = judge_ran(score, example, ran)
+        seconds = watch.seconds / len(found)
+        records.append(record_of(split, example, sample, judged, ran.completion, seconds))
+    return records

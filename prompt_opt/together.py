@@ -1,0 +1,100 @@
+"""Programs that run side by side and meet at every question: full batches, the same in every run.
+
+What a program of several steps asks next depends on the answers, so its questions cannot be handed
+over beforehand. But when every program of a group waits for an answer, what they wait for is one
+batch, in the order of the programs: chance, and a kill in between, play no part in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from prompt_opt.answers import Answer
+
+if TYPE_CHECKING:
+    from prompt_opt.speaker import Question
+
+Result = TypeVar("Result")
+SEATS = 64  # programs at a time: as many as fill the engine's batch
+
+
+class Answering(Protocol):
+    def answers(self, questions: Sequence[Question], *, last: bool = False) -> list[Answer]: ...
+
+
+_seat: ContextVar[tuple[_Meeting, int] | None] = ContextVar("seat", default=None)
+
+
+def together(
+    engine: Answering, runs: Sequence[Callable[[], Result]], *, last: bool = False
+) -> list[Result]:
+    """What each of `runs` returns; they ask `engine` `SEATS` at a time. Raises what the first of
+    them raises; `last` is as in `Engine.answers`."""
+    found: list[Result] = []
+    for start in range(0, len(runs), SEATS):
+        group = runs[start : start + SEATS]
+        found += _Meeting(engine, len(group), last).hold(group)
+    return found
+
+
+def asked_together(question: Question) -> Answer | None:
+    """The answer, where the thread runs in a group; None where it must ask for itself."""
+    seat = _seat.get()
+    return None if seat is None else seat[0].ask(seat[1], question)
+
+
+class _Meeting:
+    def __init__(self, engine: Answering, size: int, last: bool):
+        self._engine, self._running, self._last = engine, size, last
+        self._waiting: dict[int, tuple[Question, Future[Answer]]] = {}
+        self._lock = threading.Lock()
+
+    def hold(self, runs: Sequence[Callable[[], Any]]) -> list[Any]:
+        futures: list[Future[Any]] = [Future() for _ in runs]
+        for seat, (run, future) in enumerate(zip(runs, futures, strict=True)):
+            args = (self._sit, seat, run, future)
+            # a daemon: after Ctrl-C nobody waits for a program that never ends
+            threading.Thread(target=copy_context().run, args=args, daemon=True).start()
+        return [future.result() for future in futures]
+
+    def _sit(self, seat: int, run: Callable[[], Any], future: Future[Any]) -> None:
+        _seat.set((self, seat))
+        try:
+            outcome, error = run(), None
+        except BaseException as raised:  # BudgetExhausted among them
+            outcome, error = None, raised
+        self._serve(seat, None)
+        future.set_result(outcome) if error is None else future.set_exception(error)
+
+    def ask(self, seat: int, question: Question) -> Answer | None:
+        """None for a program that asks from two threads at once: only the first one meets."""
+        future: Future[Answer] = Future()
+        with self._lock:
+            if seat in self._waiting:
+                return None
+        self._serve(seat, (question, future))
+        return future.result()
+
+    def _serve(self, seat: int, asked: tuple[Question, Future[Answer]] | None) -> None:
+        """Note that a program waits, or (None) has ended; the last one has the batch answered."""
+        with self._lock:
+            if asked is None:
+                self._running -= 1
+            else:
+                self._waiting[seat] = asked
+            if len(self._waiting) < self._running or not self._waiting:
+                return
+            batch = [self._waiting[seat] for seat in sorted(self._waiting)]
+            self._waiting = {}
+        try:
+            answers = self._engine.answers([question for question, _ in batch], last=self._last)
+        except BaseException as error:
+            for _, future in batch:
+                future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            future.set_result(answer)

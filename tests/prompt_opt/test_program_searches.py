@@ -1,0 +1,152 @@
+"""A program of two steps under the optimizers: the same budget, resume and books as a prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from evaluation.types import Policy
+from experiments.methods import KINDS
+from lm.types import Chat
+from prompt_opt.program import kept_program
+from prompt_opt.state import State
+from tests.prompt_opt.stage import DEV, TASK, TRAIN, Stage
+
+HERE = Path(__file__).parent
+SMALL = {"dev_examples": 10, "train_examples": 16, "program": f"{HERE / 'two_steps.py'}:Solve"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "labeled": {"candidates": 16},
+    "bootstrap": {"candidates": 7},
+    "bootstrap_optuna": {"candidates": 12, "max_bootstrapped_demos": 8, "max_labeled_demos": 12},
+    "copro": {"breadth": 4, "depth": 2},
+    "mipro": {"candidates": 4, "trials": 8, "minibatch_size": 5},
+    "simba": {"steps": 2, "batch_size": 8, "candidates": 3},
+    "gepa": {"metric_calls": 200},
+    "infer_rules": {"candidates": 6},
+}
+NAMES = sorted(OPTIONS)
+RULES = (
+    "Answer in capital letters, all of them.",
+    "Write the word in capitals, nothing more.",
+    "Every letter must be a capital letter.",
+    "Capitals are wanted here, please remember.",
+)
+
+
+def pupil(chat: Chat, draw: int) -> str:
+    """Proposes rules; plans; shouts right more often with demos, with a rule, by luck."""
+    text, asked = " ".join(message["content"] for message in chat), chat[-1]["content"]
+    if "[[ ## word ## ]]" not in asked:
+        return RULES[draw % len(RULES)]
+    word = asked.split("[[ ## word ## ]]\n")[1].split()[0]
+    if "field `[[ ## plan ## ]]`" in asked:
+        return f"[[ ## plan ## ]]\nraise {word}\n\n[[ ## completed ## ]]"
+    shown = sum(message["role"] == "assistant" for message in chat)
+    skill = 4 * shown + 12 * ("apital" in text) + 10 * (draw % 3 == 1) + 3 * ("only" in text) + 3
+    said = word.upper() if int(word[1:]) * 7 % 20 < skill else "what?"
+    return f"[[ ## loud ## ]]\n{said}\n\n[[ ## completed ## ]]"
+
+
+def method(name: str, **more: Any) -> Any:
+    kind = KINDS[name]
+    return kind.build(kind.config.model_validate({**SMALL, **OPTIONS[name], **more}))
+
+
+def stage_of(folder: Path, dies_at: int = -1) -> Stage:
+    return Stage(folder, pupil, dies_at=dies_at, max_tokens=200)  # of one letter each
+
+
+def run(stage: Stage, name: str, **more: Any) -> Policy:
+    return stage.improve(method(name, **more), Policy("scripted", TASK))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_on_dev_is_returned_and_better_than_what_came_in(
+    tmp_path: Path, name: str
+) -> None:
+    stage = stage_of(tmp_path)
+    policy = run(stage, name)
+    scores = [row["dev_score"] for row in stage.candidates]
+    assert scores[0] < max(scores)
+    assert policy.prompt == TASK and policy.program == tmp_path / "program"
+    kept = kept_program(policy.program, TASK).state
+    best = [row["program"] for row in stage.candidates if row["dev_score"] == max(scores)]
+    assert json.loads(kept.to_json()) in best
+    assert [row["dev_score"] for row in stage.metrics] == scores
+    assert json.loads((tmp_path / "search.json").read_text())["ended"] == "done"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_budget_is_used_and_never_overshot(tmp_path: Path, name: str) -> None:
+    stage = stage_of(tmp_path)
+    run(stage, name, rollouts=150)
+    assert 120 <= stage.ledger.rollouts <= 150
+    assert "150 rollouts" in json.loads((tmp_path / "search.json").read_text())["ended"]
+    assert len(stage.candidates) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_killed_it_goes_on_and_pays_nothing_twice(tmp_path: Path, name: str, share: float) -> None:
+    calm = stage_of(tmp_path / "calm")
+    expected = run(calm, name)
+    killed = stage_of(tmp_path / "killed", int(share * len(calm.model.sizes)))
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, name)
+    before, sizes = killed.model.asked, killed.model.sizes
+    killed.dies_at = -1
+    assert run(killed, name).fingerprint() == expected.fingerprint()
+    assert before + killed.model.asked == calm.model.asked  # the very same batches
+    assert sizes + killed.model.sizes == calm.model.sizes
+    assert len(set(calm.model.asked)) == len(calm.model.asked)
+    assert killed.candidates == calm.candidates
+    assert killed.ledger.rollouts == calm.ledger.rollouts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_examples_of_train_are_shown(tmp_path: Path, name: str) -> None:
+    stage = stage_of(tmp_path)
+    run(stage, name)
+    train, dev = ({e.inputs["word"] for e in split} for split in (TRAIN, DEV))
+    for row in stage.candidates:
+        state = State(json.dumps(row["program"]))
+        assert {demo["word"] for demo in state.demos} <= train
+        said = " ".join(step["signature"]["instructions"] for step in state.steps.values())
+        assert not set(said.replace(".", " ").replace(";", " ").split()) & dev
+
+
+def test_plain_dspy_loads_what_is_kept(tmp_path: Path) -> None:
+    policy = run(stage_of(tmp_path), "bootstrap")
+    code = (policy.program / "two_steps.py").read_text()
+    names: dict[str, Any] = {}
+    exec(code.replace("from __future__ import annotations", ""), names)
+    plain = names["Solve"]()
+    plain.load(policy.program / "state.json")
+    assert plain.act.demos and all(demo["plan"] for demo in plain.act.demos if "augmented" in demo)
+    assert not list(policy.program.rglob("*.pkl"))
+    assert isinstance(plain, dspy.Module)
+
+
+def test_a_next_method_goes_on_with_the_program(tmp_path: Path) -> None:
+    first = run(stage_of(tmp_path / "a"), "bootstrap")
+    stage = stage_of(tmp_path / "b")
+    second = stage.improve(method("gepa", program=None), first)
+    kept = kept_program(first.program, TASK).state
+    assert stage.candidates[0]["program"] == json.loads(kept.to_json())
+    assert second.program == tmp_path / "b/program"
+    assert max(row["dev_score"] for row in stage.candidates) >= stage.candidates[0]["dev_score"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_silent_and_leaves_dspy_as_it_was(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, parallel = dspy.settings.copy(), dspy.Parallel
+    run(stage_of(tmp_path), name)
+    out = capfd.readouterr()
+    assert (out.out, out.err) == ("", "")
+    assert dict(dspy.settings.copy()) == dict(before) and dspy.Parallel is parallel
