@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_a_changed_program_is_another_stage(folder: Path) -> None:
         assert main(["run", spec, "--out", out]) == 0
         keys += [p.name for p in Path(out).glob("own/stages/*")]
     assert len(set(keys)) == 2
+
+
+def test_the_readme_snippet(folder: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [snippet] = re.findall(r"```yaml\n(methods: .*my_program.*)\n```", readme)
+    (folder / "spec/my_program.py").write_text(CODE.replace("class Two(", "class Solve("))
+    methods = {name: {**SMALL, **row} for name, row in yaml.safe_load(snippet)["methods"].items()}
+    assert main(["run", written(folder, methods=methods, arms={"mine": ["mine"]})]) == 0
+    assert list(folder.glob("runs/own/stages/*/program/my_program.py"))
 
 
 def with_program(name: str, method: str = "bootstrap") -> dict[str, Any]:

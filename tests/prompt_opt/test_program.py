@@ -248,3 +248,35 @@ def test_neighbours_are_kept_and_the_fingerprint_covers_all(tmp_path: Path) -> N
     (tmp_path / "kept/helpful.py").write_text("def low(text): return text\n")
     prints |= {policy.fingerprint(), Policy("m", TASK).fingerprint()}
     assert len(prints) == 4
+
+
+OWN_THREADS = {
+    "parallel": (
+        "pairs = [(self.step, {'word': word}), (self.step, {'word': word + '0'})]\n"
+        "        return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)[0]"
+    ),
+    "async": (
+        "import asyncio\n"
+        "        async def both():\n"
+        "            asks = [self.step.acall(word=w) for w in (word, word + '0')]\n"
+        "            return (await asyncio.gather(*asks))[0]\n"
+        "        return asyncio.run(both())"
+    ),
+    "threads": (
+        "import contextvars\n"
+        "        from concurrent.futures import ThreadPoolExecutor\n"
+        "        with ThreadPoolExecutor(2) as pool:\n"
+        "            asks = [pool.submit(contextvars.copy_context().run, self.step, word=w)\n"
+        "                    for w in (word, word + '0')]\n"
+        "            return asks[0].result()"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_THREADS)
+def test_a_program_may_have_threads_of_its_own(tmp_path: Path, kind: str) -> None:
+    source = find_program(written(tmp_path, wrapped(body=OWN_THREADS[kind])), TASK)
+    assert isinstance(source, Source)
+    records, model = evaluated(tmp_path, source, script)
+    assert all(record.correct for record in records), records[0].feedback
+    assert len(model.asked) == len(set(model.asked)) == 60

@@ -151,3 +151,13 @@ def test_it_is_silent_and_leaves_dspy_as_it_was(
     out = capfd.readouterr()
     assert (out.out, out.err) == ("", "")
     assert dict(dspy.settings.copy()) == dict(before) and dspy.Parallel is parallel
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hopeless_model_ends_no_run(tmp_path: Path, name: str) -> None:
+    stage = Stage(tmp_path, lambda chat, _: "I do not know.", max_tokens=200)
+    policy = run(stage, name)
+    assert {row["dev_score"] for row in stage.candidates} == {0}
+    assert stage.candidates[0]["demos"] == 0
+    kept = kept_program(policy.program or tmp_path, TASK).state
+    assert json.loads(kept.to_json()) == stage.candidates[0]["program"]
