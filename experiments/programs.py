@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.types import Policy
@@ -13,6 +14,7 @@ from tasks.types import Prompt, TaskError
 
 if TYPE_CHECKING:
     from prompt_opt.program import Source
+    from prompt_opt.state import State
 
 
 def foreseen(experiment: Experiment, stage: Stage) -> Policy:
@@ -33,18 +35,35 @@ def refuse_leaks(experiment: Experiment, stage: Stage, after: Policy, label: str
     What the user's own program says may be said.
     """
     found, frame = _brought(experiment, stage), experiment.start.prompt
-    texts: list[str] = []
-    prompt, before = after.prompt, found if isinstance(found, Prompt) else frame
-    if after.program is not None:
-        from prompt_opt.program import Source, kept_program
-
-        state = kept_program(after.program, frame).state
-        prompt, texts = state.as_prompt(frame), state.other_texts(frame)
-        before = found.state.as_prompt(frame) if isinstance(found, Source) else frame
+    prompt, texts = after.prompt, ()
+    before = found if isinstance(found, Prompt) else frame
+    if after.program is not None and not isinstance(found, Prompt | None):
+        before = found.state.as_prompt(frame)
+        prompt, texts = _shown(experiment, after.program, found.state)
     try:
         experiment.refuse_leaks(prompt, before=before, texts=texts)
     except TaskError as error:
         raise TaskError(f"{label}: {error}") from None
+
+
+def _shown(experiment: Experiment, program: Path, first: State) -> tuple[Prompt, list[str]]:
+    """What the program says, as a prompt and other texts; `first` is the user's own state.
+
+    A demo is one of the prompt's where it asks what a train example asks. A step may be asked
+    something else under the same name, and that is looked through as text.
+    """
+    from prompt_opt.program import kept_program
+
+    frame = experiment.start.prompt
+    state, before = kept_program(program, frame).state, first.as_prompt(frame)
+    prompt = state.as_prompt(frame)
+    train = [{name: e.inputs[name] for name in frame.inputs} for e in experiment.train]
+    known = [demo for demo in prompt.demos if demo in before.demos or dict(demo.inputs) in train]
+    others = [demo for demo in prompt.demos if demo not in known]
+    texts = ["\n".join([*demo.inputs.values(), demo.output]) for demo in others]
+    own = first.other_texts(frame)
+    texts += [text for text in state.other_texts(frame) if text not in own]
+    return prompt.with_demos(known), texts
 
 
 def _brought(experiment: Experiment, stage: Stage | None) -> Prompt | Source | None:

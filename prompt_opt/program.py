@@ -61,13 +61,19 @@ class Program(dspy.Module):
     def __init__(self, module: dspy.Module, output: str, lm: Any, adapter: Any = None):
         super().__init__()
         self.module, self.output, self.own_lm, self.adapter = module, output, lm, adapter
-        for _, step in module.named_sub_modules(dspy.Predict):
-            step.lm = lm  # type: ignore[reportAttributeAccessIssue]
+        for step in self._steps():
+            step.lm = lm
+
+    def _steps(self) -> list[Any]:
+        """All predictors, those that DSPy holds for frozen too."""
+        return [step for _, step in self.module.named_sub_modules(dspy.Predict)]
 
     def state(self) -> State:
         return state_of(self.module)
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
+        for step in self._steps():
+            step.lm = step.lm or self.own_lm  # DSPy's `reset` has it forgotten
         given, answer, error = None, None, None
         with dspy.context(lm=self.own_lm, adapter=self.adapter), listening() as heard:
             try:
@@ -86,8 +92,7 @@ class Program(dspy.Module):
 
     def _is_usual(self) -> bool:
         own = self.own_lm.kwargs
-        lms: list[Any] = [step.lm for step in self.module.predictors()]
-        return all(lm is None or lm.kwargs == own for lm in lms)
+        return all(step.lm is None or step.lm.kwargs == own for step in self._steps())
 
 
 def _text(given: Any, output: str) -> str:

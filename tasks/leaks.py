@@ -55,14 +55,14 @@ def check_prompt(
 ) -> None:
     """Raise TaskError when `prompt`, made from `before` with `train`, gives held-out examples away.
 
-    `texts` are what else is shown with it: demos of a program's later steps.
+    `texts` are what else is shown with it: demos of a program's steps that ask something else.
     The error says in one line which part of the prompt, which text, which split and example. That
     train and held-out examples differ is `tasks.splits.check_disjoint`'s business.
     """
     questions = [_Question(split, e) for split in held_out for e in held_out[split]]
     _check_demos(prompt, before, train, questions)
     passages = _passages(prompt, before)
-    passages += [Passage(f"demo {n} of a later step", text) for n, text in enumerate(texts, 1)]
+    passages += [Passage(f"demo {n} of a step", text) for n, text in enumerate(texts, 1)]
     if passages:
         known = Known(before.instruction, train)
         is_open = _is_open([*train, *(question.example for question in questions)])

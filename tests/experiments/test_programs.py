@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from evaluation.records import read_records
+from evaluation.types import Policy
 from experiments.cli import main
+from prompt_opt.bootstrap import Bootstrap
+from prompt_opt.program import kept_program
+from prompt_opt.state import State
+from tasks.inflection import Inflection
+from tasks.types import Prompt
 from tests.experiments.test_bad_input import refused
 
 CODE = '''
@@ -157,6 +163,40 @@ def test_the_readme_snippet(folder: Path) -> None:
     methods = {name: {**SMALL, **row} for name, row in yaml.safe_load(snippet)["methods"].items()}
     assert main(["run", written(folder, methods=methods, arms={"mine": ["mine"]})]) == 0
     assert list(folder.glob("runs/own/stages/*/program/my_program.py"))
+
+
+@pytest.mark.parametrize("place", ["instruction", "demo", "step", "honest"])
+def test_a_program_that_leaks(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    secret, known = Inflection().split("test")[1], Inflection().split("train")[1]
+    past, frame, honest = secret.answer, Prompt.of(Inflection()), Bootstrap.improve
+    moves: dict[str, tuple[str, str, Any]] = {
+        "instruction": ("think", "signature", f"Like {secret.id} -> {past}."),
+        "demo": ("answer", "demos", {**secret.inputs, "past": past}),
+        "step": ("answer", "demos", {"verb": f"{secret.id}, {past}", "past": past}),
+        "honest": ("answer", "demos", {"verb": f"{known.id}, {known.answer}", "past": "so"}),
+    }
+
+    def leak(self: Bootstrap, policy: Policy, *given: Any) -> Policy:
+        after = honest(self, policy, *given)
+        assert after.program is not None
+        source, (step, part, what) = kept_program(after.program, frame), moves[place]
+        steps = json.loads(source.state.to_json())
+        steps[step][part] = (
+            {**steps[step][part], "instructions": what} if part != "demos" else [what]
+        )
+        source.save(after.program, State.of(steps))
+        return after
+
+    monkeypatch.setattr(Bootstrap, "improve", leak)
+    spec = written(folder, arms={"two": ["two"]})
+    if place == "honest":
+        assert main(["run", spec]) == 0
+    else:
+        line = refused(capsys, "run", spec)
+        assert f'test example "{secret.id}"' in line and "two" in line, line
+        assert not list(folder.glob("runs/own/stages/*/DONE"))
 
 
 def with_program(name: str, method: str = "bootstrap") -> dict[str, Any]:
