@@ -26,6 +26,7 @@ from lm.staging import staged_folder
 from lm.types import Completion
 from prompt_opt.answers import Answer
 from prompt_opt.bare import bare_prompt
+from prompt_opt.quiet import share_bars
 from prompt_opt.speaker import listening
 from prompt_opt.state import State
 from tasks.load import neighbours
@@ -55,7 +56,7 @@ class Ran:
 class Program(dspy.Module):
     """The user's `module`, asked through `lm` with `adapter` (None: DSPy's default).
 
-    `ran(prediction)` tells what lies behind a prediction.
+    `prompt_opt.adapter.asked(prediction)` is the `Ran` behind a prediction.
     """
 
     def __init__(self, module: dspy.Module, output: str, lm: Any, adapter: Any = None):
@@ -125,6 +126,7 @@ class Source:
 
     def built(self, lm: Any, state: State | None = None) -> Program:
         """The program with `state`, else its own. Signatures are copies: DSPy writes into them."""
+        share_bars()
         module = self._module(state or self.state)
         return Program(module, self.output, lm, self.adapter)
 

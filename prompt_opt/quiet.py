@@ -6,10 +6,26 @@ import contextlib
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import TMonitor
+from tqdm import TMonitor, tqdm
+
+
+class _Bars(weakref.WeakSet[Any]):
+    """tqdm's list of open bars, from which one may be missing: every `dspy.Parallel` empties it,
+    so that a program which runs one would raise because another does."""
+
+    def remove(self, item: Any) -> None:
+        self.discard(item)
+
+
+def share_bars() -> None:
+    """Let programs that draw bars run side by side."""
+    bars: Any = tqdm
+    if not isinstance(bars._instances, _Bars):
+        bars._instances = _Bars(bars._instances)
 
 
 class _Muted:
