@@ -54,8 +54,8 @@ class Bench:
         self.pool = [self.case(example) for example in pool]
         held = _sample(dev, config.dev_examples, f"{context.seed}/dev")
         self.dev = [self.case(example) for example in held]
-        both = zip([*self.pool, *self.dev], [*pool, *held], strict=True)
-        self._examples = {_key(case): example for case, example in both}
+        self._examples: dict[tuple[tuple[str, str], ...], Example] = {}
+        self.know([*pool, *held])
         self.board = Board([example.id for example in held])
         self.metric_calls = 0
         self.stopped: str | None = None  # why the search ended early, the budget aside
@@ -68,6 +68,10 @@ class Bench:
         fields = {name: example.inputs[name] for name in self.start.inputs}
         fields[self.start.output] = example.answer
         return dspy.Example(fields).with_inputs(*self.start.inputs)
+
+    def know(self, examples: Sequence[Example]) -> None:
+        """Have the metrics judge cases of these, too."""
+        self._examples |= {_key(self.case(example)): example for example in examples}
 
     def example(self, case: dspy.Example) -> Example:
         """The task's own example behind a case."""
