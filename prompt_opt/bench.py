@@ -25,6 +25,7 @@ from prompt_opt.answers import Answer
 from prompt_opt.board import Board, Candidate
 from prompt_opt.config import PromptConfig
 from prompt_opt.engine import Engine
+from prompt_opt.quiet import aloud
 from tasks.types import Example, Prompt, Score
 
 THREADS = 64  # that wait for answers: as many as fill the engine's batch
@@ -182,7 +183,8 @@ class Steps:
         self._context, self._engine, self._expected, self._step = context, engine, expected, 0
 
     def tell(self, why: str) -> None:
-        self._context.progress(self._step, max(self._expected, self._step), ended=why)
+        with aloud():
+            self._context.progress(self._step, max(self._expected, self._step), ended=why)
 
     def write(self, candidate: Candidate, metric_calls: int) -> None:
         score, rollouts = candidate.dev_score, self._engine.used
@@ -192,7 +194,8 @@ class Steps:
             file.write(json.dumps({**row, **more}) + "\n")
         self._step += 1
         total = max(self._expected, self._step)
-        self._context.progress(self._step, total, dev=score, rollouts=rollouts)
+        with aloud():
+            self._context.progress(self._step, total, dev=score, rollouts=rollouts)
 
 
 def _key(case: dspy.Example) -> tuple[tuple[str, str], ...]:

@@ -72,6 +72,10 @@ class Stage:
     dies_at: int = -1
     max_tokens: int = 32
     shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    progress: Callable[..., None] | None = None
+
+    def _note(self, step: int, total: int, **figures: Any) -> None:
+        self.shown.append((step, total, figures))
 
     def run(self, method: Method, prompt: Prompt = TASK) -> Prompt:
         self.ledger = Ledger(self.caps)
@@ -83,7 +87,7 @@ class Stage:
             folder=self.folder,
             sampling=Sampling(max_tokens=self.max_tokens),
             seed=self.seed,
-            progress=lambda step, total, **figures: self.shown.append((step, total, figures)),
+            progress=self.progress or self._note,
         )
         return method.improve(Policy("scripted", prompt), TRAIN, DEV, context).prompt
 

@@ -153,6 +153,17 @@ def test_demos_that_came_in_stay_where_the_instruction_moves(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_progress_is_seen_as_it_comes(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path, pupil)
+    stage.progress = lambda step, total, **figures: print(f"step {step}")
+    stage.run(method(name))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert lines == [f"step {i + 1}" for i in range(len(stage.candidates))]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_silent_and_leaves_dspy_as_it_was(
     tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
