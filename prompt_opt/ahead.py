@@ -15,10 +15,9 @@ import dspy
 from dspy.teleprompt import simba
 from dspy.utils.callback import BaseCallback
 
-from prompt_opt.adapter import PlainPredict, prompt_of, request_of
-from prompt_opt.bench import Bench
+from prompt_opt.adapter import PlainPredict
+from prompt_opt.bench import Bench, question_of
 from prompt_opt.engine import Engine
-from prompt_opt.speaker import Question
 
 
 class AskAhead(BaseCallback):
@@ -30,19 +29,17 @@ class AskAhead(BaseCallback):
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         program, devset = inputs["program"], inputs.get("devset") or instance.devset
         if isinstance(program, PlainPredict):
-            self._bench.engine.answers([question(program, case) for case in devset])
+            self._bench.foresee(program, devset)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
         if exception is None:
             self._bench.report()
 
-
-def question(program: PlainPredict, case: dspy.Example) -> Question:
-    """What `program` will ask about `case`."""
-    lm: Any = program.lm
-    fields: Any = case.inputs()
-    request = request_of(lm, program.config, prompt_of(program).messages(fields))
-    return lm.engine.question_of(request, lm.kwargs.get("rollout_id"))
+    def on_adapter_parse_end(
+        self, call_id: str, outputs: Any, exception: BaseException | None = None
+    ) -> None:
+        if exception is not None:
+            self._bench.unread += 1
 
 
 @contextmanager
@@ -59,7 +56,7 @@ def simba_asks_ahead(engine: Engine) -> Iterator[None]:
         def forward(self, exec_pairs: list[Any], num_threads: int | None = None) -> list[Any]:
             known = [(run.program, case) for run, case in exec_pairs]
             foreseen = [pair for pair in known if isinstance(pair[0], PlainPredict)]
-            engine.answers([question(program, case) for program, case in foreseen])
+            engine.answers([question_of(program, case) for program, case in foreseen])
             return super().forward(exec_pairs, num_threads)
 
     simba.wrap_program, dspy.Parallel = wrapped, Parallel  # type: ignore[reportAttributeAccessIssue]

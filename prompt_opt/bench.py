@@ -19,15 +19,18 @@ from dspy.teleprompt import LabeledFewShot
 
 from evaluation.judge import judge
 from evaluation.types import PASS_RATES_FILE, Context
+from lm.ledger import BudgetExhausted
 from lm.types import Completion
-from prompt_opt.adapter import PlainPredict, asked
+from prompt_opt.adapter import PlainPredict, asked, prompt_of, request_of
 from prompt_opt.answers import Answer
 from prompt_opt.board import Board, Candidate
 from prompt_opt.config import PromptConfig
-from prompt_opt.engine import Engine
+from prompt_opt.engine import Engine, ModelStopped
 from prompt_opt.quiet import aloud
+from prompt_opt.speaker import Question, Speaker
 from tasks.types import Example, Prompt, Score
 
+ID = "dspy_id"  # in a case
 THREADS = 64  # that wait for answers: as many as fill the engine's batch
 
 
@@ -55,28 +58,31 @@ class Bench:
         self.pool = [self.case(example) for example in pool]
         held = _sample(dev, config.dev_examples, f"{context.seed}/dev")
         self.dev = [self.case(example) for example in held]
-        self._examples: dict[tuple[tuple[str, str], ...], Example] = {}
+        self._examples: dict[str, Example] = {}
         self.know([*pool, *held])
         self.board = Board([example.id for example in held])
+        self.proposer: Speaker | None = None
         self.metric_calls = 0
         self.stopped: str | None = None  # why the search ended early, the budget aside
+        self.unread = 0  # proposals that were not in DSPy's format
         self._judged: dict[tuple[str, str], float] = {}  # each different answer once
         self._lock = threading.Lock()
         self._steps = Steps(context, engine, config.candidates_at_most())
 
     def case(self, example: Example) -> dspy.Example:
-        """The example as DSPy's. It holds nothing that a proposer should not see."""
+        """The example as DSPy's. It shows nothing that a proposer should not see: a name that
+        begins with `dspy_` is left out of its items."""
         fields = {name: example.inputs[name] for name in self.start.inputs}
-        fields[self.start.output] = example.answer
+        fields |= {self.start.output: example.answer, ID: example.id}
         return dspy.Example(fields).with_inputs(*self.start.inputs)
 
     def know(self, examples: Sequence[Example]) -> None:
         """Have the metrics judge cases of these, too."""
-        self._examples |= {_key(self.case(example)): example for example in examples}
+        self._examples |= {example.id: example for example in examples}
 
     def example(self, case: dspy.Example) -> Example:
         """The task's own example behind a case."""
-        return self._examples[_key(case)]
+        return self._examples[case[ID]]
 
     def student(self, *, demos: bool = False) -> PlainPredict:
         """The program to start from, with or without the incoming demos."""
@@ -106,15 +112,33 @@ class Bench:
 
     def measure(self, prompt: Prompt, *, last: bool = False) -> None:
         """Make `prompt` a candidate: all of dev, in full batches. BudgetExhausted passes."""
+        student = self.engine.student
         chats = [prompt.messages(self.example(case).inputs) for case in self.dev]
-        for case, answer in zip(self.dev, self.engine.ask(chats, last=last), strict=True):
-            self.judge_answer(self.example(case), prompt, answer)
+        questions = [student.question(chat) for chat in chats]
+        try:
+            self.engine.answers(questions, last=last)
+        finally:  # at a cut, too, what is paid for counts
+            for case, question in zip(self.dev, questions, strict=True):
+                if answer := self.engine.known(question):
+                    self.judge_answer(self.example(case), prompt, answer)
         self.report()
+
+    def foresee(self, program: PlainPredict, cases: Sequence[dspy.Example]) -> None:
+        """Ask what `program` is about to ask. BudgetExhausted passes, and what is paid counts."""
+        questions = [question_of(program, case) for case in cases]
+        try:
+            self.engine.answers(questions)
+        except BudgetExhausted:
+            for case, question in zip(cases, questions, strict=True):
+                answer = self.engine.known(question)
+                if answer is not None and question.sampling == self.engine.student.plain:
+                    self.judge_answer(self.example(case), prompt_of(program), answer)
+            raise
 
     def judge_answer(self, example: Example, prompt: Prompt, answer: Answer) -> Score:
         """Score what the engine has answered to `prompt`, and note it."""
         raw = Completion(answer.text, (), (), answer.finish_reason, answer.prompt_tokens)
-        return self._judge(example, prompt, raw, self.context.sampling.temperature)
+        return self._judge(example, prompt, raw, noted=True)
 
     def metric(self, case: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
         """DSPy's metric: the score; with a trace, whether an answer may become a demo."""
@@ -145,17 +169,20 @@ class Bench:
         self._note_pass_rates()
 
     def _grade(self, case: dspy.Example, prediction: dspy.Prediction) -> Score:
-        behind = asked(prediction)
-        return self._judge(self.example(case), behind.prompt, behind.completion, behind.temperature)
+        try:
+            behind, example = asked(prediction), self.example(case)
+        except Exception as error:  # a fault of ours, which DSPy would take for a score of 0
+            raise ModelStopped(error) from error
+        usual = behind.rollout is None
+        usual = usual and behind.temperature == self.context.sampling.temperature
+        return self._judge(example, behind.prompt, behind.completion, noted=usual)
 
-    def _judge(
-        self, example: Example, prompt: Prompt, answer: Completion, temperature: float
-    ) -> Score:
+    def _judge(self, example: Example, prompt: Prompt, answer: Completion, *, noted: bool) -> Score:
         given = judge(self.context.score, prompt, example, answer)
         with self._lock:
             self.metric_calls += 1
             self._judged[example.id, answer.text] = given.value
-        if temperature == self.context.sampling.temperature:
+        if noted:
             self.board.note(prompt, example.id, given.value)
         return given
 
@@ -198,8 +225,12 @@ class Steps:
             self._context.progress(self._step, total, dev=score, rollouts=rollouts)
 
 
-def _key(case: dspy.Example) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(case.items()))
+def question_of(program: PlainPredict, case: dspy.Example) -> Question:
+    """What `program` will ask about `case`."""
+    lm: Any = program.lm
+    fields: Any = case.inputs()
+    request = request_of(lm, program.config, prompt_of(program).messages(fields))
+    return lm.engine.question_of(request, lm.kwargs.get("rollout_id"))
 
 
 def _sample(examples: Sequence[Example], size: int, seed: str) -> list[Example]:

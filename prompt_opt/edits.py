@@ -18,6 +18,7 @@ from tasks.types import Example, Prompt
 
 MOST_ANSWERS = 12  # different ones that an instruction may list
 MOST_WORDS = 120
+BRIEF = 160  # characters of a text that is shown to a proposer
 LEAD = re.compile(
     r"^\W*(?:(?:new|improved|better|revised|rewritten|proposed)\s+)*"
     r"(?:task description|task|instructions?|description|rule|rules)\s*:\s*",
@@ -45,15 +46,20 @@ class Menu:
         self.prompt, self._examples = prompt, list(examples)
         given = " and ".join(prompt.inputs)
         answers = sorted({example.answer for example in examples})
+        form = f"Answer with the {prompt.output} only, nothing else."
+        if prompt.style == "cot":  # which asks for more than the answer by itself
+            form = f"On the last line give the {prompt.output} only."
+        look = f"Look closely at the {given} before you answer."
+        self._rules = [form, look]
         self.edits = [
             Edit("Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."),
             Edit(
                 "Say exactly what form the answer must have.",
-                lambda t, _: f"{t} Answer with the {prompt.output} only, nothing else.",
+                lambda t, _: f"{t} {form}",
             ),
             Edit(
                 "Add one rule that helps to find the right answer.",
-                lambda t, _: f"{t} Look closely at the {given} before you answer.",
+                lambda t, _: f"{t} {look}",
             ),
             Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
             Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
@@ -72,6 +78,10 @@ class Menu:
                 Edit("List the answers to choose from.", lambda t, _: f"{t} Choose from: {listed}.")
             )
 
+    def rule(self, rng: random.Random) -> str:
+        """A rule that any task may have, or an example in its place."""
+        return rng.choice([*self._rules, self.shown(rng, 1)])
+
     def shown(self, rng: random.Random, count: int) -> str:
         """`count` examples in a line."""
         chosen = rng.sample(self._examples, min(count, len(self._examples)))
@@ -79,11 +89,17 @@ class Menu:
 
     def line(self, example: Example) -> str:
         asked = " / ".join(example.inputs[name] for name in self.prompt.inputs)
-        return f"{' '.join(asked.split())} → {example.answer}"
+        return f"{brief(asked)} → {brief(example.answer)}"
 
     def lines(self, rng: random.Random, count: int) -> str:
         chosen = rng.sample(self._examples, min(count, len(self._examples)))
         return "\n".join(map(self.line, chosen))
+
+
+def brief(text: str) -> str:
+    """In one line, cut in the middle where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= BRIEF else f"{line[: BRIEF // 2]} … {line[-BRIEF // 2 :]}"
 
 
 def cleaned(text: str, cut: bool) -> str:

@@ -7,12 +7,14 @@ of tasks/neighbours.py, where DSPy would want a sentence encoder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from evaluation.types import Policy, ScoreFunction
 from prompt_opt.bench import Bench
 from prompt_opt.config_search import KNNConfig
 from prompt_opt.prompt_method import PromptMethod
-from tasks.types import Demo, Prompt
+from tasks.types import Demo, Example, Prompt, TaskError
 
 
 class KNN(PromptMethod):
@@ -21,6 +23,19 @@ class KNN(PromptMethod):
     name = "knn"
     finalists = 0
     config: KNNConfig
+
+    def check(
+        self,
+        policy: Policy,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        score: ScoreFunction,
+    ) -> None:
+        """Also raises TaskError when there are fewer examples than any of `neighbours`."""
+        super().check(policy, train, dev, score)
+        most, least = min(len(train), self.config.train_examples), min(self.config.neighbours)
+        if least > most:
+            raise TaskError(f"knn: {most} train examples have no {least} neighbours; write fewer")
 
     def search(self, bench: Bench) -> None:
         demos = tuple(self._demos(bench))

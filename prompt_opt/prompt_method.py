@@ -37,9 +37,9 @@ class PromptMethod:
     policy comes back as it was when the budget ends before it is measured itself.
 
     Writes answers.jsonl, metrics.jsonl (a row per candidate), candidates.json, search.json (how
-    often was scored, and why it ended) and, unless demos are picked by the question, program.json
-    (the best prompt, for `dspy.Predict.load`) into the stage's folder. Raises TaskError when train
-    or dev is empty, or a field has a name DSPy cannot take.
+    often was scored, how many proposals could not be read, why it ended) and, unless demos are
+    picked by the question, program.json (the best prompt, for `dspy.Predict.load`) into the
+    stage's folder.
     """
 
     name: ClassVar[str]
@@ -60,10 +60,17 @@ class PromptMethod:
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
-        """Raises TaskError for an empty split and for a field name DSPy cannot take."""
+        """Raises TaskError for an empty split, a field name DSPy cannot take, and a cap that lets
+        nothing compete."""
         if not train or not dev:
             raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
         signature_of(replace(policy.prompt, style=self.config.style))
+        cap, needed = self.config.rollouts, 2 * min(self.config.dev_examples, len(dev))
+        if cap is not None and cap < needed:
+            raise TaskError(
+                f"{self.name}: rollouts {cap} measures nothing beside the incoming prompt on "
+                f"{needed // 2} dev examples; write {needed} or more, or fewer dev_examples"
+            )
 
     def improve(
         self,

@@ -73,13 +73,16 @@ class Stage:
     max_tokens: int = 32
     shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
     progress: Callable[..., None] | None = None
+    train: Sequence[Example] = ()
+    dev: Sequence[Example] = ()
+    model_type: type[Model] = Model
 
     def _note(self, step: int, total: int, **figures: Any) -> None:
         self.shown.append((step, total, figures))
 
     def run(self, method: Method, prompt: Prompt = TASK) -> Prompt:
         self.ledger = Ledger(self.caps)
-        self.model = Model(self.script, self.ledger, self.dies_at)
+        self.model = self.model_type(self.script, self.ledger, self.dies_at)
         context = Context(
             score=self.score,
             open=lambda policy: self.model,
@@ -89,7 +92,8 @@ class Stage:
             seed=self.seed,
             progress=self.progress or self._note,
         )
-        return method.improve(Policy("scripted", prompt), TRAIN, DEV, context).prompt
+        train, dev = self.train or TRAIN, self.dev or DEV
+        return method.improve(Policy("scripted", prompt), train, dev, context).prompt
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
