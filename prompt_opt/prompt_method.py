@@ -116,6 +116,7 @@ class PromptMethod:
         return {
             "lm": bench.engine.lm,
             "disable_history": True,
+            "trace": None,  # DSPy's own, of all calls ever, would keep every stage's model alive
             "callbacks": [AskAhead(bench)],
             "max_errors": 1,  # an exception in a program is a fault of ours, never an answer's
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,16 @@ def test_progress_is_seen_as_it_comes(
     stage.run(method(name))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert lines == [f"step {i + 1}" for i in range(len(stage.candidates))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_keeps_the_model_alive(tmp_path: Path, name: str) -> None:
+    stage = Stage(tmp_path, pupil)
+    stage.run(method(name))
+    model = weakref.ref(stage.model)
+    del stage
+    gc.collect()
+    assert model() is None
 
 
 @pytest.mark.parametrize("name", NAMES)
