@@ -120,6 +120,7 @@ def options(
     parser.add_argument("--repeats", type=int, default=3, help="of our side")
     parser.add_argument("--peer-repeats", type=int, default=2)
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
+    parser.add_argument("--llama", metavar="PYTHON", help="one with llama-cpp-python[server]")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     return parser.parse_args(argv)
 

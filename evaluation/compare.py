@@ -49,6 +49,22 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """The mean of one figure an example; `low` to `high` its 95 % interval, `p` two-sided."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval lies above or below 0, else 0: it cannot be told."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
 def scores_by_example(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
     """(example id, score) rows -> the mean score of each example over its samples."""
     samples: dict[str, list[float]] = {}
@@ -84,6 +100,22 @@ def compare(a: Mapping[str, float], b: Mapping[str, float], *, seed: int = 0) ->
     binary = _is_binary(a_E) and _is_binary(b_E)
     p = _mcnemar(fixed, broken) if binary else _permutation(a_E, b_E, seed)
     return Comparison(float(difference_E.mean()), low, high, p, fixed, broken, len(ids))
+
+
+def contrast(values: Sequence[float], *, reach: float, seed: int = 0) -> Contrast:
+    """Does a figure differ from 0 in the mean? `values` holds one an example, -reach to reach.
+
+    For figures that are themselves differences of scores of one example, so that the interval and
+    the test are paired: a percentile bootstrap over examples and a sign-flip permutation test
+    (scipy), as for `compare`. Raises ValueError without values.
+    """
+    if len(values) == 0:
+        raise ValueError("nothing to contrast: no example was answered")
+    # sums that should be equal may differ in the last bit, which the test would take for a sign
+    value_E = np.sort(np.asarray(values, dtype=float).round(12))
+    low, high = _bootstrap(value_E, -reach, reach, seed)
+    p = _permutation(np.zeros_like(value_E), value_E, seed)
+    return Contrast(float(value_E.mean()), low, high, p, len(value_E))
 
 
 def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from evaluation.judge import judge
 from evaluation.types import EvalRecord, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
-from lm.types import Completion, LanguageModel, Sampling
+from lm.types import Chat, Completion, LanguageModel, ModelError, PromptTooLong, Sampling
 from tasks.types import Example, Prompt, Score
 
 
@@ -31,8 +31,10 @@ def evaluate(
     Asks `batch` examples at a time and reports after each. The same arguments give the same
     records, `seconds` apart; at temperature above 0 another `batch` draws other answers.
 
-    Raises ValueError when two examples share an id (arms are paired by it) and
-    `lm.ledger.BudgetExhausted` from the model.
+    A question that does not fit the context window behind the prompt has an empty answer of no
+    tokens, cut (`finish` length); demos may be longer on one example than on all of dev. Raises
+    ModelError when a whole batch does not fit, ValueError when two examples share an id (arms are
+    paired by it), and `lm.ledger.BudgetExhausted` from the model.
     """
     refuse_twins(examples, split)
     model.forget()  # a run that was killed and goes on must round as one that was not
@@ -41,7 +43,7 @@ def evaluate(
         asked = examples[start : start + batch]
         chats = [prompt.messages(example.inputs) for example in asked]
         with Stopwatch() as watch:
-            rows = model.generate(chats, _of_batch(sampling, start), purpose)
+            rows = _answers(model, chats, _of_batch(sampling, start), purpose)
         seconds = watch.seconds / max(1, sum(map(len, rows)))
         for example, row in zip(asked, rows, strict=True):
             for sample, completion in enumerate(row):
@@ -50,6 +52,25 @@ def evaluate(
         if progress is not None:
             progress(start + len(asked), len(examples), score=mean_score(records))
     return records
+
+
+def _answers(
+    model: LanguageModel, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+) -> list[list[Completion]]:
+    """As `model.generate`; where a prompt is too long, one after another."""
+    try:
+        return model.generate(chats, sampling, purpose)
+    except PromptTooLong as error:
+        found: list[list[Completion]] = []
+        for place, chat in enumerate(chats):
+            later = replace(sampling, first_row=sampling.first_row + place * sampling.n)
+            try:
+                found += model.generate([chat], later, purpose)
+            except PromptTooLong:
+                found.append([Completion("", (), (), "length", 0)] * sampling.n)
+        if not any(row[0].prompt_tokens for row in found):
+            raise ModelError(str(error)) from None
+        return found
 
 
 def mean_score(records: Sequence[EvalRecord]) -> float:

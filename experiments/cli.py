@@ -22,7 +22,10 @@ from tasks.types import TaskError
 
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-TABLES = ("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits")
+TABLES = (
+    *("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits"),
+    "attribution",
+)
 
 
 def parser() -> argparse.ArgumentParser:

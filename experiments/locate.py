@@ -49,6 +49,17 @@ def code_digest(config: Mapping[str, Any], base: Path) -> list[str]:
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in code_files(config, base)]
 
 
+def proposer_digest(config: Mapping[str, Any], base: Path) -> list[str]:
+    """The weights of a local model that proposes, found now: a typing error must not show up after
+    hours. Raises ModelError."""
+    from lm.source import resolve, weights_fingerprint
+
+    chosen = config.get("reflection")
+    if not chosen or chosen["endpoint"] is not None:
+        return []
+    return [weights_fingerprint(resolve(locate_model(chosen["model"], base)))]
+
+
 def _beside(file: str, base: Path) -> str:
     return os.path.join(base, os.path.expanduser(file))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.locate import code_digest
+from experiments.locate import code_digest, proposer_digest
 from experiments.methods import KINDS
 from experiments.spec import ExperimentSpec, Step
 
@@ -56,7 +56,8 @@ class Plan:
 def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
     """The stages `spec` needs. `world` stands for task and weights: what keys hang on besides.
 
-    `base` is the folder of the spec; code of the user's that a config names counts by its content.
+    `base` is the folder of the spec; code of the user's that a config names counts by its content,
+    a model that proposes by its weights. Raises ModelError when that is not to be found.
     """
     root = digest(world, spec.splits.train, spec.splits.dev, spec.sampling.model_dump())
     stages: dict[str, Stage] = {}
@@ -67,7 +68,7 @@ def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
             path: list[Stage] = []
             for depth, step in enumerate(chain):
                 parent = path[-1] if path else None
-                code = code_digest(step.config, base)
+                code = [*code_digest(step.config, base), *proposer_digest(step.config, base)]
                 key = digest(parent.key if parent else root, step.kind, step.config, code, seed)
                 stage = Stage(key, step, seed, parent, users[depth])
                 path.append(stages.setdefault(key, stage))

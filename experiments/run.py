@@ -16,10 +16,11 @@ from evaluation.judge import UNIVERSAL_FAILURES
 from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
 from experiments.asking import ask_all
+from experiments.attribution import CELLS, cells, crossed
 from experiments.history import pass_rates
 from experiments.locate import code_files, locate_code
 from experiments.methods import KINDS
-from experiments.plan import Stage, digest
+from experiments.plan import Arm, Stage, digest
 from experiments.prepare import Experiment, prepare
 from experiments.programs import foreseen, refuse_leaks
 from experiments.progress import Lines, Silence
@@ -41,13 +42,19 @@ def run(spec: ExperimentSpec, base: Path, out: Path) -> Path:
     Several processes (`lm.ranks`) train weights together; all else the first does alone.
     """
     with joined(), _opened(spec, base, out) as (experiment, folder):
-        if not from_first(lambda: folder.is_complete(experiment.plan.arms, experiment.exam)):
+        if not from_first(lambda: folder.is_complete(*_arms(experiment), experiment.exam)):
             if is_first():
                 _describe(experiment, folder)
             policies = _run_stages(experiment, folder)
             if is_first():
                 _run_evaluations(experiment, folder, policies)
         return folder.path
+
+
+def _arms(experiment: Experiment) -> tuple[Sequence[Arm], Sequence[Arm]]:
+    """All arms, and those of them whose cells are evaluated, too."""
+    arms = experiment.plan.arms
+    return arms, crossed(experiment.spec, arms)
 
 
 @contextmanager
@@ -83,7 +90,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
         },
     )
     write_text(folder.path / "prompt.json", experiment.start.prompt.to_json())
-    folder.plan_arms(experiment.plan.arms, experiment.exam)
+    folder.plan_arms(*_arms(experiment), experiment.exam)
     copies = dict(task_copies(task))
     for stage in experiment.plan.stages:
         for file in code_files(stage.step.config, experiment.base):
@@ -167,19 +174,36 @@ def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
 def _run_evaluations(
     experiment: Experiment, folder: RunFolder, policies: dict[str, Policy]
 ) -> None:
-    """Every arm on test. The split is opened here, once all methods are done, and counted."""
+    """Every arm on test, then the cells of those taken apart, where they are no arm's policy.
+
+    The split is opened here, once all methods are done, and counted.
+    """
     told = folder.read("run.json")
     folder.write("run.json", {**told, "test_opened": told["test_opened"] + 1})
     test = required_split(experiment.task, "test", experiment.spec.splits.test)
-    arms = experiment.plan.arms
+    arms, taken_apart = _arms(experiment)
     for number, arm in enumerate(arms, 1):
         policy = policies[arm.stages[-1].key] if arm.stages else experiment.start
-        key = digest(experiment.exam, policy.fingerprint())
-        if not folder.has_answers(key):
-            label = f"test {number}/{len(arms)} {arm.name}, seed {arm.seed}"
-            _evaluate(experiment, folder.evaluation(key), policy, test, label)
-        folder.note_evaluation(arm, key)
+        label = f"test {number}/{len(arms)} {arm.name}, seed {arm.seed}"
+        folder.note_evaluation(arm, _answered(experiment, folder, policy, test, label))
+    for arm in taken_apart:
+        of_arm = cells(experiment.start, policies[arm.stages[-1].key])
+        keys = {}
+        for name, policy in of_arm.items():
+            label = f"test {arm.name}, seed {arm.seed}: {CELLS[name]}"
+            keys[name] = _answered(experiment, folder, policy, test, label)
+        folder.note_cells(arm, keys)
     folder.write("run.json", {**folder.read("run.json"), "complete": True})
+
+
+def _answered(
+    experiment: Experiment, folder: RunFolder, policy: Policy, test: Sequence[Example], label: str
+) -> str:
+    """The key of the policy's evaluation, which is done now if it was not."""
+    key = digest(experiment.exam, policy.fingerprint())
+    if not folder.has_answers(key):
+        _evaluate(experiment, folder.evaluation(key), policy, test, label)
+    return key
 
 
 def _evaluate(

@@ -9,10 +9,12 @@ methods:
 arms:
   zero-shot: []
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
+attribution: true                          # what of an arm's gain is weights, what is prompt?
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +76,10 @@ class Step(_Section):
 
 
 class ExperimentSpec(_Section):
-    """A whole experiment. `baseline` (the first arm by default) is what others are held against."""
+    """A whole experiment. `baseline` (the first arm by default) is what others are held against.
+
+    With `attribution`, arms that move both prompt and weights are also evaluated with either alone.
+    """
 
     name: str = Field(pattern=NAME)
     task: str = Field(min_length=1)
@@ -85,6 +90,7 @@ class ExperimentSpec(_Section):
     methods: dict[str, dict[str, Any]] = {}
     arms: dict[str, list[Step]] = Field(min_length=1)
     baseline: str = ""
+    attribution: bool = False
 
     @field_validator("model", mode="before")
     @classmethod
@@ -97,6 +103,13 @@ class ExperimentSpec(_Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError("seeds must be distinct; write e.g. [0, 1, 2]")
         return seeds
+
+    @field_validator("attribution", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is no switch; write true or false")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +154,15 @@ class ExperimentSpec(_Section):
         return self
 
     @model_validator(mode="after")
+    def _something_to_attribute(self) -> ExperimentSpec:
+        if self.attribution and not any(map(moves_both, self.arms.values())):
+            raise ValueError(
+                "attribution: no arm moves both prompt and weights; add one such as "
+                "[bootstrap, grpo], or write attribution: false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _full_weights_after_4_bits(self) -> ExperimentSpec:
         for arm, chain in self.arms.items():
             kinds = [step.config.get("weights") for step in chain]
@@ -150,6 +172,11 @@ class ExperimentSpec(_Section):
                     "write weights: qlora or lora after it"
                 )
         return self
+
+
+def moves_both(chain: Iterable[Step]) -> bool:
+    """Whether the chain has methods for the prompt and methods for the weights."""
+    return {KINDS[step.kind].moves for step in chain} >= {"prompt", "weights"}
 
 
 def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:

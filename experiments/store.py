@@ -1,7 +1,8 @@
 """The run folder: what is written where, and when it counts.
 
     runs/<name>/spec.yaml                        resolved, all defaults filled in
-                run.json, arms.json              what it ran on; which stages make up which arm
+                run.json, arms.json              what it ran on; which stages make up which arm, and
+                                                 which evaluations are the cells of its attribution
                 task/                            a copy of the task's source
                 stages/<key>/                    policy/, metrics.jsonl, ledger.json, …, DONE
                 evals/<key>/                     records.parquet, ledger.json, eval.json, DONE
@@ -89,25 +90,39 @@ class RunFolder:
             raise damaged(path, "it lists no arms")
         return entries
 
-    def plan_arms(self, arms: Sequence[Arm], exam: str) -> None:
-        """List all arms of the plan, in its order.
+    def plan_arms(self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str) -> None:
+        """List all arms of the plan, in its order; the `crossed` among them get cells, too.
 
         Evaluations already noted stay if they belong to the same stages and the same `exam`: arms
         of one report must have sat the same test.
         """
+        self.write("arms.json", self._entries(arms, crossed, exam))
+
+    def _entries(
+        self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str
+    ) -> list[dict[str, Any]]:
         noted = {_identity(entry): entry for entry in self.arms()}
         fresh = {"eval": None, "test_reads": 0}
-        entries = [{**fresh, **entry, **noted.get(_identity(entry), {})}
-                   for entry in _planned(arms, exam)]  # fmt: skip
-        self.write("arms.json", entries)
+        entries = []
+        for arm, planned in zip(arms, _planned(arms, exam), strict=True):
+            entry = {**fresh, **planned, **noted.get(_identity(planned), {})}
+            cells = entry.pop("cells", None)
+            # once evaluated they stay, even when they are no longer asked for
+            kept = bool(cells) and all(map(self.has_answers, cells.values()))
+            entries.append({**entry, "cells": cells} if kept or arm in crossed else entry)
+        return entries
 
-    def is_complete(self, arms: Sequence[Arm], exam: str) -> bool:
-        """Whether every arm of this plan has its answers."""
-        noted = {_identity(entry): entry["eval"] for entry in self.arms()}
-        planned = [_identity(entry) for entry in _planned(arms, exam)]
-        found = [noted.get(identity) for identity in planned]
-        done = self.read("run.json").get("complete", False) and list(noted) == planned
-        return done and all(key is not None and self.has_answers(key) for key in found)
+    def is_complete(self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str) -> bool:
+        """Whether every arm of this plan has its answers, and every crossed one its cells'."""
+        planned = self._entries(arms, crossed, exam)
+        done = self.read("run.json").get("complete", False) and self.arms() == planned
+        return done and all(map(self._is_answered, planned))
+
+    def _is_answered(self, entry: Mapping[str, Any]) -> bool:
+        cells = entry.get("cells", {})
+        if entry["eval"] is None or not isinstance(cells, dict):
+            return False
+        return all(map(self.has_answers, [entry["eval"], *cells.values()]))
 
     def note_evaluation(self, arm: Arm, key: str) -> None:
         """Note that an arm's evaluation is done; `test_reads` counts how often test judged it."""
@@ -115,6 +130,14 @@ class RunFolder:
         for entry in entries:
             if (entry["arm"], entry["seed"]) == (arm.name, arm.seed) and entry["eval"] != key:
                 entry.update(eval=key, test_reads=entry["test_reads"] + 1)
+        self.write("arms.json", entries)
+
+    def note_cells(self, arm: Arm, keys: Mapping[str, str]) -> None:
+        """Note that the cells of an arm are all evaluated: their evaluations by name."""
+        entries = self.arms()
+        for entry in entries:
+            if (entry["arm"], entry["seed"]) == (arm.name, arm.seed):
+                entry["cells"] = dict(keys)
         self.write("arms.json", entries)
 
     def finish(self, folder: Path, leftovers: tuple[str, ...]) -> None:
@@ -258,13 +281,21 @@ def _same_spec(run: RunFolder, spec: ExperimentSpec) -> None:
         raise damaged(path, (str(error).splitlines() or [""])[0]) from None
     if found == wanted:
         return
-    if found is not None and any(run.path.glob("evals/*/DONE")):
-        where = _first_difference(found, wanted)
+    before, after = _trained(found), _trained(wanted)
+    if found is not None and before != after and any(run.path.glob("evals/*/DONE")):
+        where = _first_difference(before, after)
         raise SpecError(
             f"{run.path}: holds results of another experiment ({where} differs); change name: in "
             "the spec, choose another folder with --out, or remove this one"
         )
     write_text(path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+
+
+def _trained(spec: Any) -> Any:
+    """The spec without what only asks for further evaluations of the same arms."""
+    if not isinstance(spec, dict):
+        return spec
+    return {key: value for key, value in spec.items() if key != "attribution"}
 
 
 def _first_difference(found: Any, wanted: Any, where: str = "") -> str:

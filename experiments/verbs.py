@@ -20,12 +20,14 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         if not is_first():
             return 0
+        from experiments.attribution import describe_cells
         from experiments.plan import describe
         from experiments.run import prepare
         from experiments.store import RunFolder
 
         plan = prepare(spec, base).plan
-        print("\n".join(describe(spec, plan, RunFolder(options.out / spec.name).done_stages())))
+        done = RunFolder(options.out / spec.name).done_stages()
+        print("\n".join([*describe(spec, plan, done), *describe_cells(spec, plan)]))
         return 0
     from experiments.run import run as run_spec
 

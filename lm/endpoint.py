@@ -160,7 +160,7 @@ class EndpointModel:
         """All completions of one chat, in as many requests as the server needs for them."""
         found: list[Completion] = []
         while (missing := sampling.n - len(found)) > 0:
-            row = sampling.first_row + place * sampling.n + len(found)
+            row = sampling.row(place * sampling.n + len(found))
             body = self._body(chat, sampling, missing, row)
             answer = self._post(body, key, who, stopped)
             try:

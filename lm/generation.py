@@ -53,8 +53,8 @@ def decode(
     call saves the runs both calls share; it notices when the weights have changed.
     """
     count = len(prompts) * sampling.n
-    draws = sampling.draws or range(sampling.first_row, sampling.first_row + count)
-    rows = [Row(draw, i // sampling.n) for draw, i in zip(draws, range(count), strict=True)]
+    assert len(sampling.draws) in (0, count)
+    rows = [Row(sampling.row(i), i // sampling.n) for i in range(count)]
     if not rows:
         return rows
     if not shares_prefixes(model):

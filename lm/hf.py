@@ -24,7 +24,7 @@ from lm.ranks import local_rank, world
 from lm.rendering import ChatEncoder, turn_end
 from lm.scoring import completion_logprobs
 from lm.source import resolve, weights_fingerprint
-from lm.types import Chat, Completion, ModelError, Row, Sampling
+from lm.types import Chat, Completion, ModelError, PromptTooLong, Row, Sampling
 
 ROWS_PER_FORWARD = 32
 # a forward switches the model's attention, and all threads would see it
@@ -261,7 +261,7 @@ class HFModel:
 
     def _check_room(self, longest: int, max_tokens: int) -> None:
         if self.window is not None and longest + max_tokens > self.window:
-            raise ModelError(
+            raise PromptTooLong(
                 f"model: a prompt of {longest} tokens and max_tokens {max_tokens} exceed "
                 f"the context window of {self.window}; use fewer demos, shorter inputs or fewer "
                 "max_tokens"

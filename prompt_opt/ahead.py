@@ -26,11 +26,17 @@ class AskAhead(BaseCallback):
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         program, devset = inputs["program"], inputs.get("devset") or instance.devset
-        self._bench.ask_ahead([(program, case) for case in devset])
+        self._bench.foresee(program, devset)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
         if exception is None:
             self._bench.report()
+
+    def on_adapter_parse_end(
+        self, call_id: str, outputs: Any, exception: BaseException | None = None
+    ) -> None:
+        if exception is not None:
+            self._bench.unread += 1
 
 
 @contextmanager

@@ -10,30 +10,33 @@ import json
 import random
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 from dspy.teleprompt import LabeledFewShot
 
-from evaluation.judge import judge, judge_answer
-from evaluation.types import PASS_RATES_FILE, Context, ScoreFunction
+from evaluation.judge import judge
+from evaluation.types import PASS_RATES_FILE, Context
+from lm.ledger import BudgetExhausted
 from lm.types import Completion
-from prompt_opt.adapter import PlainPredict, asked, prompt_of, request_of
+from prompt_opt.adapter import PlainPredict, asked, prompt_of
 from prompt_opt.answers import Answer
 from prompt_opt.board import Board, Candidate, Form
 from prompt_opt.config import PromptConfig
-from prompt_opt.engine import Engine
-from prompt_opt.program import Program, Ran, Source
-from prompt_opt.speaker import Question
+from prompt_opt.engine import Engine, ModelStopped
+from prompt_opt.forms import Student, form_of, question_of, ran_side_by_side, without_own
+from prompt_opt.program import Program, Ran, Source, judge_ran
+from prompt_opt.quiet import aloud
+from prompt_opt.speaker import Speaker
 from prompt_opt.state import State
-from prompt_opt.together import together
+from prompt_opt.together import raise_first
 from tasks.types import Example, Prompt, Score, TaskError
 
+ID = "dspy_id"  # in a case
 THREADS = 64  # that wait for answers: as many as fill the engine's batch
-Student = PlainPredict | Program
 
 
 class Bench:
@@ -64,26 +67,33 @@ class Bench:
         self.pool = [self.case(example) for example in pool]
         held = _sample(dev, config.dev_examples, f"{context.seed}/dev")
         self.dev = [self.case(example) for example in held]
-        both = zip([*self.pool, *self.dev], [*pool, *held], strict=True)
-        self._examples = {_key(case): example for case, example in both}
+        self._examples: dict[str, Example] = {}
+        self.know([*pool, *held])
         self.board = Board([example.id for example in held])
         self.cost = len(held)  # of a candidate on dev, in rollouts
+        self.proposer: Speaker | None = None
         self.metric_calls = 0
         self.stopped: str | None = None  # why the search ended early, the budget aside
+        self.unread = 0  # proposals that were not in DSPy's format
         self._errors: list[str] = []  # of a program
         self._judged: dict[tuple[str, str], float] = {}  # each different answer once
         self._lock = threading.Lock()
         self._steps = Steps(context, engine, config.candidates_at_most())
 
     def case(self, example: Example) -> dspy.Example:
-        """The example as DSPy's. It holds nothing that a proposer should not see."""
+        """The example as DSPy's. It shows nothing that a proposer should not see: a name that
+        begins with `dspy_` is left out of its items."""
         fields = {name: example.inputs[name] for name in self.start.inputs}
-        fields[self.start.output] = example.answer
+        fields |= {self.start.output: example.answer, ID: example.id}
         return dspy.Example(fields).with_inputs(*self.start.inputs)
+
+    def know(self, examples: Sequence[Example]) -> None:
+        """Have the metrics judge cases of these, too."""
+        self._examples |= {example.id: example for example in examples}
 
     def example(self, case: dspy.Example) -> Example:
         """The task's own example behind a case."""
-        return self._examples[_key(case)]
+        return self._examples[case[ID]]
 
     def _incoming_prompt(self) -> Prompt:
         return self._prompt if self.source is None else self.source.state.as_prompt(self._prompt)
@@ -109,34 +119,67 @@ class Bench:
     def rehearse(self, teacher: Student) -> None:
         """Ask the teacher all it may be asked, at once. DSPy, which asks one question at a time,
         hides an example's own demo from the teacher; the same bytes are needed here."""
-        self.ask_ahead([(_without_own(teacher, case), case) for case in self.pool])
+        self.ask_ahead([(without_own(teacher, case), case) for case in self.pool])
 
     def ask_ahead(self, pairs: Sequence[tuple[Any, dspy.Example]]) -> None:
         """Have the engine know what these programs will ask about these cases."""
-        plain = [question(p, case) for p, case in pairs if isinstance(p, PlainPredict)]
-        self.engine.answers(plain)
-        self._run([pair for pair in pairs if isinstance(pair[0], Program)])
+        self.engine.answers([question_of(p, c) for p, c in pairs if isinstance(p, PlainPredict)])
+        programs = [pair for pair in pairs if isinstance(pair[0], Program)]
+        raise_first(ran_side_by_side(self.engine, programs))
 
-    def _run(
-        self, pairs: Sequence[tuple[Program, dspy.Example]], *, last: bool = False
-    ) -> list[dspy.Prediction]:
-        with dspy.context(trace=None):  # these runs are nobody's demos
-            runs = [partial(program, **_fields(case)) for program, case in pairs]
-            return together(self.engine, runs, last=last)
+    def foresee(self, program: Any, cases: Sequence[dspy.Example]) -> None:
+        """Ask what an evaluation of `program` is about to ask. BudgetExhausted passes, and what is
+        paid counts."""
+        if isinstance(program, Program):
+            found = ran_side_by_side(self.engine, [(program, case) for case in cases])
+            if any(isinstance(future.exception(), BudgetExhausted) for future in found):
+                self._grade_ended(cases, found)
+            raise_first(found)
+        elif isinstance(program, PlainPredict):
+            self._foresee_prompt(program, cases)
+
+    def _foresee_prompt(self, program: PlainPredict, cases: Sequence[dspy.Example]) -> None:
+        questions = [question_of(program, case) for case in cases]
+        try:
+            self.engine.answers(questions)
+        except BudgetExhausted:
+            for case, question in zip(cases, questions, strict=True):
+                answer = self.engine.known(question)
+                if answer is not None and question.sampling == self.engine.student.plain:
+                    self.judge_answer(self.example(case), prompt_of(program), answer)
+            raise
 
     def measure(self, form: Form, *, last: bool = False) -> None:
-        """Make `form` a candidate: all of dev, in full batches. BudgetExhausted passes."""
+        """Make `form` a candidate: all of dev, in full batches. BudgetExhausted passes, and what is
+        paid counts."""
         if isinstance(form, State):
             assert self.source is not None
             program = self.source.built(self.engine.lm, form)
-            found = self._run([(program, case) for case in self.dev], last=last)
-            for case, prediction in zip(self.dev, found, strict=True):
-                self._grade(case, prediction)
+            pairs = [(program, case) for case in self.dev]
+            found = ran_side_by_side(self.engine, pairs, last=last)
+            self._grade_ended(self.dev, found)
+            raise_first(found)
         else:
-            chats = [form.messages(self.example(case).inputs) for case in self.dev]
-            for case, answer in zip(self.dev, self.engine.ask(chats, last=last), strict=True):
-                self.judge_answer(self.example(case), form, answer)
+            self._measure_prompt(form, last)
         self.report()
+
+    def _measure_prompt(self, prompt: Prompt, last: bool) -> None:
+        student = self.engine.student
+        chats = [prompt.messages(self.example(case).inputs) for case in self.dev]
+        questions = [student.question(chat) for chat in chats]
+        try:
+            self.engine.answers(questions, last=last)
+        finally:  # at a cut, too, what is paid for counts
+            for case, question in zip(self.dev, questions, strict=True):
+                if answer := self.engine.known(question):
+                    self.judge_answer(self.example(case), prompt, answer)
+
+    def _grade_ended(
+        self, cases: Sequence[dspy.Example], found: Sequence[Future[dspy.Prediction]]
+    ) -> None:
+        for case, future in zip(cases, found, strict=False):  # after a cut nothing more was run
+            if future.exception() is None:
+                self._grade(case, future.result())
 
     def judge_answer(self, example: Example, prompt: Prompt, answer: Answer) -> Score:
         """Score what the engine has answered to `prompt`, and note it."""
@@ -183,14 +226,18 @@ class Bench:
         self._note_pass_rates()
 
     def _grade(self, case: dspy.Example, prediction: dspy.Prediction) -> Score:
-        behind, example, score = asked(prediction), self.example(case), self.context.score
+        try:
+            behind, example = asked(prediction), self.example(case)
+        except Exception as error:  # a fault of ours, which DSPy would take for a score of 0
+            raise ModelStopped(error) from error
         if isinstance(behind, Ran):
-            given = judge_ran(score, example, behind)
+            given = judge_ran(self.context.score, example, behind)
             if behind.error is not None:
                 self._errors.append(given.feedback)
             return self._note(behind.state, example, behind.completion, given, behind.as_evaluated)
-        given = judge(score, behind.prompt, example, behind.completion)
-        usual = behind.temperature == self.context.sampling.temperature
+        given = judge(self.context.score, behind.prompt, example, behind.completion)
+        usual = behind.rollout is None
+        usual = usual and behind.temperature == self.context.sampling.temperature
         return self._note(behind.prompt, example, behind.completion, given, usual)
 
     def _note(
@@ -227,7 +274,8 @@ class Steps:
         self._context, self._engine, self._expected, self._step = context, engine, expected, 0
 
     def tell(self, why: str) -> None:
-        self._context.progress(self._step, max(self._expected, self._step), ended=why)
+        with aloud():
+            self._context.progress(self._step, max(self._expected, self._step), ended=why)
 
     def write(self, candidate: Candidate, metric_calls: int) -> None:
         score, rollouts = candidate.dev_score, self._engine.used
@@ -237,42 +285,8 @@ class Steps:
             file.write(json.dumps({**row, **more}) + "\n")
         self._step += 1
         total = max(self._expected, self._step)
-        self._context.progress(self._step, total, dev=score, rollouts=rollouts)
-
-
-def form_of(program: Student) -> Form:
-    """What the program asks with, whatever optimizer has moved it."""
-    return program.state() if isinstance(program, Program) else prompt_of(program)
-
-
-def judge_ran(score: ScoreFunction, example: Example, ran: Ran) -> Score:
-    """Score what a program has said."""
-    return judge_answer(score, example, ran.answer, ran.completion, ran.error)
-
-
-def question(program: PlainPredict, case: dspy.Example) -> Question:
-    """What `program` will ask about `case`."""
-    lm: Any = program.lm
-    request = request_of(lm, program.config, prompt_of(program).messages(_fields(case)))
-    return lm.engine.question_of(request, lm.kwargs.get("rollout_id"))
-
-
-def _without_own(program: Student, case: dspy.Example) -> Student:
-    """`program` as DSPy asks it about `case`: not shown the case itself."""
-    if not any(case in step.demos for step in program.predictors()):
-        return program
-    program = program.deepcopy()
-    for step in program.predictors():
-        step.demos = [demo for demo in step.demos if demo != case]
-    return program
-
-
-def _fields(case: dspy.Example) -> Any:
-    return case.inputs()
-
-
-def _key(case: dspy.Example) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(case.items()))
+        with aloud():
+            self._context.progress(self._step, total, dev=score, rollouts=rollouts)
 
 
 def _sample(examples: Sequence[Example], size: int, seed: str) -> list[Example]:

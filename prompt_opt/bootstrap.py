@@ -12,8 +12,9 @@ from typing import Any
 
 from dspy.teleprompt import BootstrapFewShotWithRandomSearch
 
-from prompt_opt.bench import THREADS, Bench, Student, form_of
+from prompt_opt.bench import THREADS, Bench
 from prompt_opt.config import BootstrapConfig
+from prompt_opt.forms import Student, form_of
 from prompt_opt.prompt_method import PromptMethod
 from prompt_opt.quiet import quiet
 

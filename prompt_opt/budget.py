@@ -9,46 +9,58 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lm.ledger import BudgetExhausted, Caps, Ledger
+from prompt_opt.answers import Answer
 
 
 @dataclass
 class Budget:
-    """Caps on what `ledger` counts of a stage. `held` is out of reach until the end: with it the
-    most promising candidates are measured once more.
+    """Caps on what a stage asks for. `held` is out of reach until the end: with it the most
+    promising candidates are measured once more.
 
     Rollouts are never overshot: what is in a batch is chance, so which candidate is the last one
     within the budget would be chance as well. Tokens and seconds are known after a batch only and
-    are overshot by less than one.
+    are overshot by less than one. Answers found on disk are charged as if they were drawn now, in
+    the order they are asked for: a stage that goes on after a kill is cut where it was cut before.
     """
 
     caps: Caps
     ledger: Ledger
     held: Caps = field(default_factory=Caps)
+    rollouts: int = 0
+    tokens: int = 0
+
+    def charge(self, answer: Answer) -> None:
+        self.rollouts += 1
+        self.tokens += answer.prompt_tokens + answer.completion_tokens
 
     def room(self, last: bool = False) -> int | None:
         """Answers that may still be asked for, None for any number; `last`: what is held, too.
 
         Raises BudgetExhausted when there is no room, tokens or time left.
         """
-        left = None
-        for caps, held in ((self.caps, Caps() if last else self.held), (self.ledger.caps, Caps())):
-            for name, used in (
-                ("rollouts", self.ledger.rollouts),
-                ("tokens", self.ledger.tokens),
-                ("seconds", self.ledger.seconds),
-            ):
-                cap = getattr(caps, name)
-                if cap is None:
-                    continue
-                rest = cap - (getattr(held, name) or 0) - used
-                if rest <= 0:
-                    raise BudgetExhausted(f"budget of {cap} {name} used up ({used:g})")
-                if name == "rollouts":
-                    left = rest if left is None else min(left, rest)
-        return left
+        held = Caps() if last else self.held
+        own = self._left(self.caps, held, (self.rollouts, self.tokens, self.ledger.seconds))
+        spent = (self.ledger.rollouts, self.ledger.tokens, self.ledger.seconds)
+        return _least(own, self._left(self.ledger.caps, Caps(), spent))
+
+    def unpaid(self) -> int | None:
+        """Answers that may still be drawn anew, whatever was found on disk."""
+        cap = self.caps.rollouts
+        return None if cap is None else max(0, cap - self.ledger.rollouts)
 
     def hold(self, rollouts: int, share: float) -> None:
         """Hold back this many rollouts, and this `share` of tokens and seconds, where capped."""
         self.held = Caps(
             rollouts, int(share * (self.caps.tokens or 0)), share * (self.caps.seconds or 0.0)
         )
+
+    def _left(self, caps: Caps, held: Caps, used: tuple[int, int, float]) -> int | None:
+        for name, spent in zip(("rollouts", "tokens", "seconds"), used, strict=True):
+            cap = getattr(caps, name)
+            if cap is not None and cap - (getattr(held, name) or 0) <= spent:
+                raise BudgetExhausted(f"budget of {cap} {name} used up ({spent:g})")
+        return None if caps.rollouts is None else caps.rollouts - (held.rollouts or 0) - used[0]
+
+
+def _least(*numbers: int | None) -> int | None:
+    return min((number for number in numbers if number is not None), default=None)

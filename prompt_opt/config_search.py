@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -85,6 +86,8 @@ class ProposerConfig(PromptConfig):
     `proposals: plain` they are put in a few plain words, answers that are no instruction are
     dropped before they cost a rollout, and a menu of edits fills their places
     (prompt_opt/proposals.py). `auto` is `dspy` for an endpoint and `plain` for a local model.
+    COPRO's `temperature` and the `max_tokens` of `reflection` are for `dspy`; plain requests have
+    their own.
     """
 
     reflection: ReflectionConfig | None = None
@@ -112,12 +115,16 @@ class COPROConfig(ProposerConfig):
         return self.breadth * self.depth + 1
 
 
+AUTO_CANDIDATES = {"light": 6, "medium": 12, "heavy": 18}
+
+
 class MIPROConfig(ProposerConfig):
     """DSPy's MIPROv2 (Opsahl-Ong et al., 2024, arXiv:2406.11695): demo sets are bootstrapped,
     instructions proposed, and TPE looks for the best pair of them.
 
-    `auto` sets `candidates` and `trials` as DSPy does, or write both. Trials are scored on
-    `minibatch_size` of dev where it is larger, the best of them on all of it.
+    `auto` sets `candidates` and `trials` as DSPy does, or write both; how much of dev is used
+    stays `dev_examples`. Trials are scored on `minibatch_size` of them where they are more, the
+    best of these on all.
     """
 
     auto: Literal["light", "medium", "heavy"] | None = "light"
@@ -142,10 +149,22 @@ class MIPROConfig(ProposerConfig):
             raise ValueError("candidates and trials: write both, or auto: light")
         if self.auto is not None and numbers != [None, None]:
             raise ValueError("auto: sets candidates and trials itself; write one or the other")
+        if self.max_labeled_demos and not self.max_bootstrapped_demos:
+            raise ValueError("max_bootstrapped_demos: 0 needs max_labeled_demos: 0; write both")
         return self
 
+    def sets(self) -> tuple[int, int, int]:
+        """Demo sets, instructions and trials; for `auto` as DSPy 3.4 resolves it for a program of
+        one predictor."""
+        if self.auto is None:
+            assert self.candidates is not None and self.trials is not None
+            return self.candidates, self.candidates, self.trials
+        n, few_shot = AUTO_CANDIDATES[self.auto], bool(self.max_bootstrapped_demos)
+        trials = max(2 * (1 + few_shot) * math.log2(n), 1.5 * n)
+        return n, n // 2 if few_shot else n, int(trials)
+
     def candidates_at_most(self) -> int:
-        return (self.trials or {"light": 10, "medium": 18, "heavy": 27}[self.auto or "light"]) + 2
+        return self.sets()[2] + 2
 
 
 class SIMBAConfig(ProposerConfig):

@@ -18,6 +18,7 @@ from tasks.types import Example, Prompt
 
 MOST_ANSWERS = 12  # different ones that an instruction may list
 MOST_WORDS = 120
+BRIEF = 160  # characters of a text that is shown to a proposer
 LEAD = re.compile(
     r"^\W*(?:(?:new|improved|better|revised|rewritten|proposed)\s+)*"
     r"(?:task description|task|instructions?|description|rule|rules)\s*:\s*",
@@ -49,38 +50,36 @@ class Menu:
         self.prompt, self._examples = prompt, list(examples)
         given = " and ".join(prompt.inputs)
         answers = sorted({example.answer for example in examples})
-        self.edits = (
-            _EDITS_OF_A_STEP
-            if steps
-            else [
-                Edit(
-                    "Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."
-                ),
-                Edit(
-                    "Say exactly what form the answer must have.",
-                    lambda t, _: f"{t} Answer with the {prompt.output} only, nothing else.",
-                ),
-                Edit(
-                    "Add one rule that helps to find the right answer.",
-                    lambda t, _: f"{t} Look closely at the {given} before you answer.",
-                ),
-                Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
-                Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
-                Edit(
-                    "Say who should answer, such as an expert.",
-                    lambda t, _: f"You are an expert. {t} Be accurate.",
-                ),
-                Edit(
-                    "Name what is given and what is wanted.",
-                    lambda t, _: f"You get the {given}. Give the {prompt.output}. {t}",
-                ),
-            ]
-        )
-        if not steps and len(answers) <= min(MOST_ANSWERS, len(examples) // 3):
+        form = f"Answer with the {prompt.output} only, nothing else."
+        if prompt.style == "cot":  # which asks for more than the answer by itself
+            form = f"On the last line give the {prompt.output} only."
+        look = f"Look closely at the {given} before you answer."
+        self._rules, self._steps = [form, look], steps
+        if steps:
+            self._rules, self.edits = _RULES_OF_A_STEP, _EDITS_OF_A_STEP
+            return
+        self.edits = [
+            Edit("Make it shorter and clearer.", _shorter),
+            Edit("Say exactly what form the answer must have.", lambda t, _: f"{t} {form}"),
+            Edit("Add one rule that helps to find the right answer.", lambda t, _: f"{t} {look}"),
+            Edit("Add an example of an answer.", lambda t, rng: f"{t} {self.shown(rng, 1)}"),
+            Edit("Add more examples.", lambda t, rng: f"{t} {self.shown(rng, 4)}"),
+            Edit("Say who should answer, such as an expert.", _as_expert),
+            Edit(
+                "Name what is given and what is wanted.",
+                lambda t, _: f"You get the {given}. Give the {prompt.output}. {t}",
+            ),
+        ]
+        if len(answers) <= min(MOST_ANSWERS, len(examples) // 3):
             listed = ", ".join(answers)
             self.edits.append(
                 Edit("List the answers to choose from.", lambda t, _: f"{t} Choose from: {listed}.")
             )
+
+    def rule(self, rng: random.Random) -> str:
+        """A rule that any task may have, or, where it has the task's fields, an example instead."""
+        examples = [] if self._steps else [self.shown(rng, 1)]
+        return rng.choice([*self._rules, *examples])
 
     def shown(self, rng: random.Random, count: int) -> str:
         """`count` examples in a line."""
@@ -89,26 +88,41 @@ class Menu:
 
     def line(self, example: Example) -> str:
         asked = " / ".join(example.inputs[name] for name in self.prompt.inputs)
-        return f"{' '.join(asked.split())} → {example.answer}"
+        return f"{brief(asked)} → {brief(example.answer)}"
 
     def lines(self, rng: random.Random, count: int) -> str:
         chosen = rng.sample(self._examples, min(count, len(self._examples)))
         return "\n".join(map(self.line, chosen))
 
 
+def _shorter(text: str, _: random.Random) -> str:
+    return text.split(". ")[0].rstrip(".") + "."
+
+
+def _as_expert(text: str, _: random.Random) -> str:
+    return f"You are an expert. {text} Be accurate."
+
+
+_RULES_OF_A_STEP = [
+    "Answer with what is asked for only, nothing else.",
+    "Look closely at what is given before you answer.",
+]
 _EDITS_OF_A_STEP = [
-    Edit("Make it shorter and clearer.", lambda t, _: t.split(". ")[0].rstrip(".") + "."),
+    Edit("Make it shorter and clearer.", _shorter),
     Edit("Say exactly what form the answer must have.", lambda t, _: f"{t} Write nothing else."),
     Edit(
         "Add one rule that helps to find the right answer.",
         lambda t, _: f"{t} Look closely at what is given before you answer.",
     ),
     Edit("Ask for few words.", lambda t, _: f"{t} Be brief and exact."),
-    Edit(
-        "Say who should answer, such as an expert.",
-        lambda t, _: f"You are an expert. {t} Be accurate.",
-    ),
+    Edit("Say who should answer, such as an expert.", _as_expert),
 ]
+
+
+def brief(text: str) -> str:
+    """In one line, cut in the middle where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= BRIEF else f"{line[: BRIEF // 2]} … {line[-BRIEF // 2 :]}"
 
 
 def cleaned(text: str, cut: bool) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import dspy
 
 from lm.ledger import BudgetExhausted, Caps, Purpose, Usage
-from lm.types import Completion, LanguageModel, ModelError, Sampling
+from lm.types import Completion, LanguageModel, PromptTooLong, Sampling
 from prompt_opt.answers import Answer, AnswerBook, difference
 from prompt_opt.budget import Budget
 from prompt_opt.speaker import Question, Speaker
@@ -143,20 +143,24 @@ class Engine:
                 self._queue.put(unknown)
             return [self._futures[question.key] for question in questions]
 
+    def known(self, question: Question) -> Answer | None:
+        """The answer, where there is one."""
+        with self._lock:
+            future = self._futures.get(question.key)
+        answered = future is not None and future.done() and future.exception() is None
+        return future.result() if future is not None and answered else None
+
     def _register(self, question: Question) -> bool:
-        """Whether the question is new and must be asked. Call it with the lock held."""
+        """Whether the question is new to this process. Call it with the lock held."""
         if self._broken is not None:
             raise self._broken
         if question.key in self._futures:
             return False
-        known = self._book.answers.get(question.key)
-        if known is None and self._spent is not None and question.key not in self._last:
+        if self._spent is not None and question.key not in self._last:
             raise self._spent
         future = self._futures[question.key] = Future[Answer]()
         future.set_running_or_notify_cancel()  # from here on cancel() does nothing
-        if known is not None:
-            future.set_result(known)
-        return known is None
+        return True
 
     def _work(self) -> None:
         try:
@@ -187,20 +191,36 @@ class Engine:
             return []
 
     def _answer(self, group: Batch) -> None:
+        """All of `group` that the budget has room for, from disk where it was asked before."""
+        group = [q for q in group if q.key in self._futures]  # else its asker was sent away
         try:
             room = self.budget.room(last=all(q.key in self._last for q in group))
-            asked, left = group[:room], group if room is None else group[room:]
-            self._generate(asked)
-            if room is not None and left:
+            self._draw([q for q in group[:room] if q.key not in self._book.answers])
+            for question in group[:room]:
+                self._give(question)
+            if any(not self._futures[q.key].done() for q in group):
                 raise BudgetExhausted(f"budget of {self._cap()} rollouts used up")
         except BudgetExhausted as error:
             self._end(error)
+
+    def _give(self, question: Question) -> None:
+        answer = self._book.answers.get(question.key)
+        if answer is not None:
+            self.budget.charge(answer)
+            self._futures[question.key].set_result(answer)
 
     def _cap(self) -> int | None:
         caps = (self.budget.caps.rollouts, self.ledger.caps.rollouts)
         return min((cap for cap in caps if cap is not None), default=None)
 
+    def _draw(self, group: Batch) -> None:
+        unpaid = self.budget.unpaid()
+        if group[:unpaid]:
+            self._generate(group[:unpaid])
+
     def _generate(self, group: Batch) -> None:
+        """A prompt that is too long is found by halves. To the student's it is an empty answer,
+        cut; who has asked a proposer hears of it. Any other failure ends the stage."""
         speaker, sampling = group[0].speaker, group[0].sampling
         if sampling.temperature > 0:
             sampling = replace(sampling, draws=tuple(q.draw for q in group))
@@ -208,19 +228,18 @@ class Engine:
         before = replace(self._usage(purpose))
         try:
             rows = speaker.model.generate([q.chat for q in group], sampling, purpose)
-        except ModelError as error:
-            if speaker is self.student:
-                raise
-            return self._refuse(group, error)
+        except PromptTooLong as error:
+            if len(group) > 1:
+                half = len(group) // 2
+                self._generate(group[:half])
+                self._generate(group[half:])
+            elif speaker is self.student:
+                self._book.write(purpose, Usage(), {group[0].key: Answer("", "length", 0, 0)})
+            else:
+                self._futures[group[0].key].set_exception(error)
+            return
         answers = {q.key: _answer_of(row[0]) for q, row in zip(group, rows, strict=True)}
         self._book.write(purpose, difference(self._usage(purpose), before), answers)
-        for key, answer in answers.items():
-            self._futures[key].set_result(answer)
-
-    def _refuse(self, group: Batch, error: ModelError) -> None:
-        """A proposer that cannot be asked this (its prompt is too long, say) ends no stage."""
-        for question in group:
-            self._futures[question.key].set_exception(error)
 
     def _usage(self, purpose: Purpose) -> Usage:
         return self.ledger.usage.get(purpose, Usage())

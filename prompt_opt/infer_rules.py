@@ -17,6 +17,9 @@ class InferRules(InstructionSearch):
     name = "infer_rules"
     config: InferRulesConfig
 
+    def rules(self) -> int:
+        return self.config.rules
+
     def seek(self, bench: Bench) -> None:
         teacher = bench.teacher(self.config.max_labeled_demos)
         if self.config.max_bootstrapped_demos:

@@ -10,7 +10,7 @@ from dspy.utils.exceptions import AdapterParseError
 from evaluation.types import Policy, ScoreFunction
 from lm.endpoint import EndpointModel
 from lm.ledger import Ledger, Purpose
-from lm.types import LanguageModel, ModelError
+from lm.types import LanguageModel, PromptTooLong
 from prompt_opt.bench import Bench
 from prompt_opt.config_search import ReflectionConfig
 from prompt_opt.prompt_method import PromptMethod
@@ -58,15 +58,19 @@ class InstructionSearch(PromptMethod):
 
     def _settings(self, bench: Bench) -> dict[str, Any]:
         settings = super()._settings(bench)
-        speaker = self.proposer(bench)
-        adapter = PlainProposals(bench, speaker) if self.config.plain() else None
-        return {**settings, "lm": speaker.lm, "adapter": adapter}
+        speaker = bench.proposer = bench.proposer or self.proposer(bench)
+        plain = PlainProposals(bench, speaker, self.rules()) if self.config.plain() else None
+        return {**settings, "lm": speaker.lm, "adapter": plain}
+
+    def rules(self) -> int:
+        """How many rules a plain request for rules asks for."""
+        return 3
 
     def proposer(self, bench: Bench) -> Speaker:
         chosen = self.config.reflection
         model = bench.engine.student.model if chosen is None else self._other(bench)
         tokens = TOKENS if chosen is None else chosen.max_tokens
-        sampling = proposal_sampling(bench.context.sampling, tokens)
+        sampling = proposal_sampling(tokens)
         return bench.engine.speaker(model, sampling, self.purpose)
 
     def _other(self, bench: Bench) -> LanguageModel:
@@ -83,6 +87,6 @@ def _remote(chosen: ReflectionConfig, endpoint: str, ledger: Ledger) -> Endpoint
 
 def _proposers(error: BaseException | None) -> BaseException | None:
     """What in the chain of `error` a proposer is to blame for. DSPy wraps some of it anew."""
-    while error is not None and not isinstance(error, AdapterParseError | ModelError):
+    while error is not None and not isinstance(error, AdapterParseError | PromptTooLong):
         error = error.__cause__ or error.__context__
     return error

@@ -15,7 +15,7 @@ from prompt_opt.bench import Bench
 from prompt_opt.config_search import KNNConfig
 from prompt_opt.program import Source, find_program
 from prompt_opt.prompt_method import PromptMethod
-from tasks.types import Demo, Example, Prompt
+from tasks.types import Demo, Example, Prompt, TaskError
 
 
 class KNN(PromptMethod):
@@ -32,13 +32,17 @@ class KNN(PromptMethod):
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
-        """Also raises TaskError for a program of several steps."""
+        """Also raises TaskError for a program of several steps, and when there are fewer examples
+        than any of `neighbours`."""
         super().check(policy, train, dev, score)
         policy.refuse_program(self.name)
         if self.config.program is not None:
             found = find_program(self.config.program, policy.prompt)
             if isinstance(found, Source):
                 replace(policy, program=found.file).refuse_program(self.name)
+        most, least = min(len(train), self.config.train_examples), min(self.config.neighbours)
+        if least > most:
+            raise TaskError(f"knn: {most} train examples have no {least} neighbours; write fewer")
 
     def search(self, bench: Bench) -> None:
         demos = tuple(self._demos(bench))

@@ -6,8 +6,9 @@ import random
 
 from dspy.teleprompt import LabeledFewShot
 
-from prompt_opt.bench import Bench, form_of
+from prompt_opt.bench import Bench
 from prompt_opt.config_search import LabeledConfig
+from prompt_opt.forms import form_of
 from prompt_opt.prompt_method import PromptMethod
 
 

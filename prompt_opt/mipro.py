@@ -19,6 +19,7 @@ class MIPRO(InstructionSearch):
 
     def seek(self, bench: Bench) -> None:
         config, aware = self.config, not self.config.plain()
+        sets, instructions, trials = config.sets()
         teacher = bench.teacher(config.max_labeled_demos)
         if config.max_bootstrapped_demos:
             bench.rehearse(teacher)
@@ -26,20 +27,21 @@ class MIPRO(InstructionSearch):
             search = MIPROv2(
                 metric=bench.metric,
                 task_model=bench.engine.lm,
-                auto=config.auto,
-                num_candidates=config.candidates,
+                auto=None,
+                num_candidates=sets,
                 max_bootstrapped_demos=config.max_bootstrapped_demos,
                 max_labeled_demos=config.max_labeled_demos,
                 num_threads=THREADS,
                 seed=bench.context.seed + 1,  # 0 is none to DSPy
                 track_stats=False,
             )
+            search.num_instruct_candidates = instructions
             search.compile(
-                bench.student(demos=True),
+                bench.student(),  # to DSPy its first pair is no demos
                 teacher=teacher,
                 trainset=bench.pool,
                 valset=bench.dev,
-                num_trials=config.trials,
+                num_trials=trials,
                 minibatch=len(bench.dev) > config.minibatch_size,
                 minibatch_size=min(config.minibatch_size, len(bench.dev)),
                 program_aware_proposer=aware,

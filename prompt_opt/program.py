@@ -22,6 +22,8 @@ import dspy
 from dspy.dsp.utils.settings import main_thread_config
 from dspy.utils.exceptions import AdapterParseError
 
+from evaluation.judge import judge_answer
+from evaluation.types import ScoreFunction
 from lm.staging import staged_folder
 from lm.types import Completion
 from prompt_opt.answers import Answer
@@ -32,7 +34,7 @@ from prompt_opt.state import State
 from tasks.load import neighbours
 from tasks.source import guarded, import_file, own_names
 from tasks.text import nearest
-from tasks.types import Prompt, TaskError
+from tasks.types import Example, Prompt, Score, TaskError
 
 STATE, ENTRY = "state.json", "program.json"
 
@@ -51,6 +53,11 @@ class Ran:
     completion: Completion
     error: Exception | SystemExit | None
     as_evaluated: bool
+
+
+def judge_ran(score: ScoreFunction, example: Example, ran: Ran) -> Score:
+    """Score what a program has said."""
+    return judge_answer(score, example, ran.answer, ran.completion, ran.error)
 
 
 class Program(dspy.Module):
@@ -76,7 +83,8 @@ class Program(dspy.Module):
         for step in self._steps():
             step.lm = step.lm or self.own_lm  # DSPy's `reset` has it forgotten
         given, answer, error = None, None, None
-        with dspy.context(lm=self.own_lm, adapter=self.adapter), listening() as heard:
+        own = {"lm": self.own_lm, "adapter": self.adapter, "callbacks": []}  # those of a search
+        with dspy.context(**own), listening() as heard:
             try:
                 given = self.module(**inputs)
                 answer = _text(given, self.output)

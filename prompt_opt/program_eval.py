@@ -12,11 +12,10 @@ import dspy
 from evaluation.evaluate import mean_score, record_of, refuse_twins
 from evaluation.types import EvalRecord, Policy, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
-from lm.types import LanguageModel, Sampling
+from lm.types import LanguageModel, ModelError, Sampling
 from prompt_opt.adapter import asked
-from prompt_opt.bench import judge_ran
 from prompt_opt.engine import Engine
-from prompt_opt.program import Program, kept_program
+from prompt_opt.program import Program, judge_ran, kept_program
 from prompt_opt.together import SEATS, together
 from tasks.types import Example
 
@@ -36,8 +35,9 @@ def evaluate_program(
     """One record for each example and sample, as `evaluation.evaluate.evaluate` makes them.
 
     `text` is the program's output, or the reply it could not read; tokens are those of all its LM
-    calls, whose answers stay in `folder`/answers.jsonl: a killed evaluation pays none twice. Raises
-    TaskError when the program cannot be loaded.
+    calls, whose answers stay in `folder`/answers.jsonl: a killed evaluation pays none twice. A step
+    that does not fit the context window gets an empty answer, cut. Raises ModelError when that is
+    all that a whole batch gets, and TaskError when the program cannot be loaded.
     """
     assert policy.program is not None
     refuse_twins(examples, split)
@@ -48,7 +48,13 @@ def evaluate_program(
         programs = [source.built(lm) for lm in _lms(engine.lm, sampling)]
         for start in range(0, len(examples), SEATS):
             some = examples[start : start + SEATS]
-            records += _records(engine, programs, some, policy, score, split)
+            answered = _records(engine, programs, some, policy, score, split)
+            if all(r.finish == "length" and not r.prompt_tokens for r in answered):
+                raise ModelError(
+                    f"program {source.file.name}:{source.name}: none of its questions fits the "
+                    "model's context window; use fewer demos, shorter inputs or fewer max_tokens"
+                )
+            records += answered
             if progress is not None:
                 progress(start + len(some), len(examples), score=mean_score(records))
     return records

@@ -45,9 +45,9 @@ class PromptMethod:
     policy comes back as it was when the budget ends before it is measured itself.
 
     Writes answers.jsonl, metrics.jsonl (a row per candidate), candidates.json, search.json (how
-    often was scored, and why it ended) and, unless demos are picked by the question, program.json
-    (the best prompt, for `dspy.Predict.load`) into the stage's folder. Raises TaskError when train
-    or dev is empty, a field has a name DSPy cannot take, or a program cannot be used.
+    often was scored, how many proposals could not be read, why it ended) and, unless demos are
+    picked by the question, program.json (the best prompt, for `dspy.Predict.load`) into the
+    stage's folder.
     """
 
     name: ClassVar[str]
@@ -68,13 +68,19 @@ class PromptMethod:
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
-        """Raises TaskError for an empty split, for a field name DSPy cannot take, and for a program
-        that is not there or does not fit the task."""
+        """Raises TaskError for an empty split, a field name DSPy cannot take, a program that is not
+        there or does not fit the task, and a cap that lets nothing compete."""
         if not train or not dev:
             raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
         signature_of(replace(policy.prompt, style=self.config.style))
         if self.config.program is not None:
             find_program(self.config.program, policy.prompt)
+        cap, needed = self.config.rollouts, 2 * min(self.config.dev_examples, len(dev))
+        if cap is not None and cap < needed:
+            raise TaskError(
+                f"{self.name}: rollouts {cap} measures nothing beside the incoming prompt on "
+                f"{needed // 2} dev examples; write {needed} or more, or fewer dev_examples"
+            )
 
     def improve(
         self,
@@ -131,6 +137,7 @@ class PromptMethod:
         return {
             "lm": bench.engine.lm,
             "disable_history": True,
+            "trace": None,  # DSPy's own, of all calls ever, would keep every stage's model alive
             "callbacks": [AskAhead(bench)],
             "max_errors": 1,  # an exception in a program is a fault of ours, never an answer's
         }
@@ -155,6 +162,7 @@ def _write_result(context: Context, bench: Bench, best: Form) -> None:
     (context.folder / "candidates.json").write_text(text, encoding="utf-8")
     told = {
         "metric_calls": bench.metric_calls,
+        "unread": bench.unread,
         "ended": bench.stopped or bench.engine.spent or "done",
     }
     (context.folder / "search.json").write_text(json.dumps(told), encoding="utf-8")

@@ -18,7 +18,7 @@ import dspy
 
 from lm.types import Sampling
 from prompt_opt.bench import Bench
-from prompt_opt.edits import Edit, Menu, cleaned, fault
+from prompt_opt.edits import Edit, Menu, brief, cleaned, fault
 from prompt_opt.speaker import Speaker
 
 TRIES = 2
@@ -30,12 +30,11 @@ PLAIN: dict[str, Any] = {"max_tokens": 64, "temperature": 0.7, "top_p": 0.9}
 class PlainProposals(dspy.Adapter):
     """Asks `speaker` for proposals as DSPy's proposing modules want them returned."""
 
-    def __init__(self, bench: Bench, speaker: Speaker):
+    def __init__(self, bench: Bench, speaker: Speaker, rules: int = 3):
         super().__init__()
-        self.bench, self.speaker = bench, speaker
+        self.bench, self.speaker, self.count = bench, speaker, rules
         examples = [bench.example(case) for case in bench.pool]
-        self.steps = bench.source is not None
-        self.menu = Menu(bench.start, examples, self.steps)
+        self.menu = Menu(bench.start, examples, steps=bench.source is not None)
         self._asked = 0  # numbers the requests of a stage: each draws anew
         self._seen: set[str] = set()
 
@@ -78,26 +77,28 @@ class PlainProposals(dspy.Adapter):
         ]
 
     def rules(self) -> str:
-        """One rule a line, induced from examples of train."""
-        rng = self._rng()
-        ask = (
-            f"{self.menu.lines(rng, SHOWN)}\n\nWrite a short rule that tells how to get from left "
-            "to right. Write the rule only."
-        )
-        found = [text for text in self._ask([ask] * 3) if fault(text, "") is None]
-        return "\n".join(f"- {text}" for text in dict.fromkeys(found)) or self._form()
+        """One rule a line, each induced from other examples of train."""
+        asks = [
+            f"{self.menu.lines(self._rng(), SHOWN)}\n\nWrite a short rule that tells how to get "
+            "from left to right. Write the rule only."
+            for _ in range(self.count)
+        ]
+        found = [text for text in self._ask(asks) if fault(text, "") is None]
+        found = found or [self.menu.rule(self._rng())]
+        return "\n".join(f"- {text}" for text in dict.fromkeys(found))
 
     def advice(self, inputs: Mapping[str, Any]) -> str:
         """A sentence that would have led from a worse answer to a better one."""
-        question = " / ".join(map(str, _mapping(inputs["program_inputs"]).values()))
+        question = brief(" / ".join(map(str, _mapping(inputs["program_inputs"]).values())))
         gold = _mapping(inputs["oracle_metadata"]).get(self.bench.start.output, "")
         worse = _mapping(inputs["worse_program_outputs"]).get(self.bench.start.output, "")
         ask = (
-            f"Question: {question}\nRight answer: {gold}\nA wrong answer: {worse}\n\n"
+            f"Question: {question}\nRight answer: {brief(gold)}\n"
+            f"A wrong answer: {brief(worse)}\n\n"
             "Write one short rule that helps to avoid such a mistake. Write the rule only."
         )
         [text] = self._ask([ask])
-        return text if fault(text, "") is None else self._form()
+        return text if fault(text, "") is None else self.menu.rule(self._rng())
 
     def _request(self, current: str, edit: Edit, rng: random.Random, lesson: str) -> str:
         shown = lesson or f"Examples:\n{self.menu.lines(rng, SHOWN)}"
@@ -123,7 +124,7 @@ class PlainProposals(dspy.Adapter):
             text = edit.apply(current.strip(), rng).strip()
             if not self._is_useless(text, current):
                 return self._note(text)
-        return first.apply(current.strip(), rng).strip()
+        return current  # which costs nothing: it has been measured
 
     def _is_useless(self, text: str, current: str) -> bool:
         return text in self._seen or fault(text, current) is not None
@@ -131,11 +132,6 @@ class PlainProposals(dspy.Adapter):
     def _note(self, text: str) -> str:
         self._seen.add(text)
         return text
-
-    def _form(self) -> str:
-        if self.steps:
-            return "Answer with what is asked for only, nothing else."
-        return f"Answer with the {self.bench.start.output} only, nothing else."
 
     def _rng(self) -> random.Random:
         self._asked += 1
@@ -168,7 +164,7 @@ class PlainReflection:
 def _told(row: Mapping[str, Any]) -> str:
     asked = " / ".join(str(value) for value in dict(row["Inputs"]).values())
     given = " / ".join(str(value) for value in dict(row["Generated Outputs"]).values())
-    return f"{' '.join(asked.split())} → {' '.join(given.split())[:80]}. {row['Feedback']}"
+    return f"{brief(asked)} → {brief(given)}. {brief(row['Feedback'])}"
 
 
 def _current(inputs: Mapping[str, Any]) -> str:
@@ -188,6 +184,6 @@ def _names(value: Any) -> list[str]:
     return json.loads(value) if isinstance(value, str) else list(value)
 
 
-def proposal_sampling(default: Sampling, max_tokens: int) -> Sampling:
-    """As the evaluator samples, but by chance, and with more room."""
-    return replace(default, temperature=1.0, max_tokens=max_tokens, n=1, stop=())
+def proposal_sampling(max_tokens: int) -> Sampling:
+    """By chance, whatever the evaluator does."""
+    return Sampling(max_tokens=max_tokens, temperature=1.0)

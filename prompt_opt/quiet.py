@@ -46,6 +46,15 @@ class _Muted:
 
 
 @contextlib.contextmanager
+def aloud() -> Iterator[None]:
+    """What is written here is seen, also inside of `quiet`: progress of our own."""
+    out: Any = sys.stdout._stream if isinstance(sys.stdout, _Muted) else sys.stdout
+    err: Any = sys.stderr._stream if isinstance(sys.stderr, _Muted) else sys.stderr
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence the calling thread's stdout and stderr. Errors of DSPy's threads stay visible."""
     out: Any = _Muted(sys.stdout)

@@ -84,6 +84,7 @@ class Speaker:
         self.purpose: Purpose = purpose
         self.fingerprint = model.fingerprint()
         self._engine, self._seed = engine, seed
+        self.plain = self.question([]).sampling  # of what is asked as the evaluator asks
 
     def __deepcopy__(self, _: dict[int, Any]) -> Speaker:
         """Programs are copied all the time, and their LMs with them: the model stays one."""

@@ -25,7 +25,9 @@ class State:
         """From what `dspy.Predict.dump_state` returns of each step. Raises TypeError for a demo
         that no JSON holds."""
         kept = {
-            name: {key: step[key] for key in _KEPT if key in step} for name, step in dumped.items()
+            name: {key: step[key] for key in _KEPT if key in step}
+            | {"demos": [_without_marks(demo) for demo in step["demos"]]}
+            for name, step in dumped.items()
         }
         return cls(json.dumps(kept, ensure_ascii=False))
 
@@ -65,6 +67,11 @@ class State:
 
 
 _KEPT = ("signature", "demos", "fields")
+
+
+def _without_marks(demo: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is no field, as DSPy has it: a name that begins with `dspy_` (`Bench.case`)."""
+    return {name: value for name, value in demo.items() if not name.startswith("dspy_")}
 
 
 def _rest(demo: Mapping[str, Any], frame: Prompt) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lm.ledger import BudgetExhausted
 from prompt_opt.answers import Answer
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ SEATS = 64  # programs at a time: as many as fill the engine's batch
 class Answering(Protocol):
     def answers(self, questions: Sequence[Question], *, last: bool = False) -> list[Answer]: ...
 
+    def known(self, question: Question) -> Answer | None: ...
+
 
 _seat: ContextVar[tuple[_Meeting, int] | None] = ContextVar("seat", default=None)
 
@@ -34,11 +37,28 @@ def together(
 ) -> list[Result]:
     """What each of `runs` returns; they ask `engine` `SEATS` at a time. Raises what the first of
     them raises; `last` is as in `Engine.answers`."""
-    found: list[Result] = []
+    found = settled(engine, runs, last=last)
+    raise_first(found)
+    return [future.result() for future in found]
+
+
+def settled(
+    engine: Answering, runs: Sequence[Callable[[], Result]], *, last: bool = False
+) -> list[Future[Result]]:
+    """As `together`, with what each has come to. Behind a group in which one raised none is run."""
+    found: list[Future[Result]] = []
     for start in range(0, len(runs), SEATS):
         group = runs[start : start + SEATS]
         found += _Meeting(engine, len(group), last).hold(group)
+        if any(future.exception() is not None for future in found):
+            break
     return found
+
+
+def raise_first(found: Sequence[Future[Any]]) -> None:
+    """Raise what the first of them has raised, if any has."""
+    for future in found:
+        future.result()
 
 
 def asked_together(question: Question) -> Answer | None:
@@ -53,13 +73,14 @@ class _Meeting:
         self._waiting: dict[int, tuple[Question, Future[Answer]]] = {}
         self._lock = threading.Lock()
 
-    def hold(self, runs: Sequence[Callable[[], Any]]) -> list[Any]:
+    def hold(self, runs: Sequence[Callable[[], Any]]) -> list[Future[Any]]:
         futures: list[Future[Any]] = [Future() for _ in runs]
         for seat, (run, future) in enumerate(zip(runs, futures, strict=True)):
             args = (self._sit, seat, run, future)
             # a daemon: after Ctrl-C nobody waits for a program that never ends
             threading.Thread(target=copy_context().run, args=args, daemon=True).start()
-        return [future.result() for future in futures]
+        wait(futures)
+        return futures
 
     def _sit(self, seat: int, run: Callable[[], Any], future: Future[Any]) -> None:
         _seat.set((self, seat))
@@ -90,11 +111,18 @@ class _Meeting:
                 return
             batch = [self._waiting[seat] for seat in sorted(self._waiting)]
             self._waiting = {}
-        try:
-            answers = self._engine.answers([question for question, _ in batch], last=self._last)
-        except BaseException as error:
-            for _, future in batch:
-                future.set_exception(error)
-            return
+        questions = [question for question, _ in batch]
+        answers, error = self._answered(questions)
         for (_, future), answer in zip(batch, answers, strict=True):
-            future.set_result(answer)
+            future.set_exception(error) if answer is None else future.set_result(answer)
+
+    def _answered(
+        self, questions: Sequence[Question]
+    ) -> tuple[Sequence[Answer | None], BaseException | None]:
+        """At a cut, those whose answer is paid for go on."""
+        try:
+            return self._engine.answers(questions, last=self._last), None
+        except BudgetExhausted as error:
+            return [self._engine.known(question) for question in questions], error
+        except BaseException as error:
+            return [None] * len(questions), error

@@ -1,10 +1,12 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
-`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves` and
-`audits` return DataFrames for notebooks; `table`, `tripped` and `report_markdown` return text.
+`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves`,
+`audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
+`report_markdown` return text, `attribution_in_words` a sentence for each arm.
 """
 
 from reports.answers import failures, flow, slices
+from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
 from reports.cost import cost, curves
 from reports.load import ReportError, Run, load_run
@@ -15,6 +17,8 @@ __all__ = [
     "TABLES",
     "ReportError",
     "Run",
+    "attribution",
+    "attribution_in_words",
     "audits",
     "cost",
     "curves",

@@ -22,9 +22,10 @@ def cost(run: Run) -> pd.DataFrame:
     """What each arm spent at each seed, one row a purpose; columns `COST`.
 
     Purposes are the ledger's (there `eval` is scoring on dev inside a stage), `training` (tokens
-    and optimizer steps of weight updates) and `test` (the final evaluation). Sums run along the
-    arm's stages; `shared_with` names the other arms that use some of this very work, which was
-    done once. So rows of different arms must not be added up without looking there.
+    and optimizer steps of weight updates), `test` (the final evaluation) and `attribution` (that
+    of the arm's cells which are no arm's policy). Sums run along the arm's stages; `shared_with`
+    names the other arms that use some of this very work, which was done once. So rows of different
+    arms must not be added up without looking there.
     """
     rows: list[dict[str, Any]] = []
     for arm in run.arms:
@@ -75,6 +76,14 @@ def _spent(run: Run, arm: Arm) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield key, "training", _training(ledger)
     for usage in run.test_ledgers[arm.eval].usage.values():
         yield arm.eval, "test", asdict(usage)
+    for key in _cells_of_no_arm(run, arm):
+        for usage in run.test_ledgers[key].usage.values():
+            yield key, "attribution", asdict(usage)
+
+
+def _cells_of_no_arm(run: Run, arm: Arm) -> list[str]:
+    evals = {other.eval for other in run.arms}
+    return [key for key in dict.fromkeys(arm.evals) if key not in evals]
 
 
 def _training(ledger: Ledger) -> dict[str, Any]:
@@ -86,5 +95,7 @@ def _training(ledger: Ledger) -> dict[str, Any]:
 
 
 def _sharing(run: Run, arm: Arm, keys: set[str]) -> str:
-    others = [o for o in run.arms if o != arm and keys & {*o.stages, o.eval}]
+    others = [
+        o for o in run.arms if o != arm and keys & {*o.stages, o.eval, *_cells_of_no_arm(run, o)}
+    ]
     return ", ".join(o.arm if o.seed == arm.seed else f"{o.arm} (seed {o.seed})" for o in others)

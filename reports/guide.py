@@ -31,10 +31,20 @@ same test examples and were scored by the task's own scorer, whatever reward the
   count in full for each, though they ran once. Answers drawn to score on dev or test are not
   counted; the wall time of a stage includes its scoring on dev.
 - In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
-  *test* the final evaluation; **shared with** names arms that use some of the same work.
+  *test* the final evaluation, *attribution* that of policies which are no arm's; **shared with**
+  names arms that use some of the same work.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both with another class, *still-correct* right in both.
+- **weights**, **prompt**, **interaction** (where the spec says `attribution: true`): what of an
+  arm's gain is due to what, from four policies with the same test examples: *base*, the *tuned
+  prompt* on base weights, the *tuned weights* behind the base prompt, and *tuned both*, the arm.
+  Weights = [(tuned weights - base) + (tuned both - tuned prompt)] / 2, prompt = [(tuned prompt -
+  base) + (tuned both - tuned weights)] / 2: each averaged over the other's two levels.
+  Interaction = tuned both - tuned prompt - tuned weights + base: what the two bring together
+  beyond the sum of what each brings alone. Each is the mean of one figure an example, with a
+  percentile bootstrap over examples and a permutation test with 9,999 random sign flips; neither
+  is adjusted. Where an interval covers 0, the sentence below says that it cannot be told.
 - **Tripped wires** and audits: what a stage found out about itself while it trained. A *note* is
   worth a look; *tripped* means that the gain may not be what it seems, or the stage not what it
   was meant to be. Neither chooses a checkpoint. `--table audits` lists the audits passed too.

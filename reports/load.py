@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,33 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Four evaluations: base policy, an arm's prompt or weights alone, and the two together."""
+
+    base: str
+    prompt: str
+    weights: str
+    both: str
+
+
+@dataclass(frozen=True)
 class Arm:
-    """One arm at one seed: its chain of stage keys, first method first, and its evaluation."""
+    """One arm at one seed: its chain of stage keys, first method first, and its evaluation.
+
+    `cells` are the evaluations of its attribution, None where they were not asked for.
+    """
 
     arm: str
     seed: int
     stages: tuple[str, ...]
     eval: str
+    cells: Cells | None = None
+
+    @property
+    def evals(self) -> tuple[str, ...]:
+        """Its evaluation, then those of its cells; some may be the same."""
+        cells = self.cells
+        return (self.eval, *(astuple(cells) if cells is not None else ()))
 
 
 @dataclass(frozen=True)
@@ -122,9 +142,9 @@ def load_run(path: str | Path) -> Run:
 def _load(folder: Path) -> Run:
     listed = json.loads((folder / "arms.json").read_text("utf-8"))
     arms = tuple(
-        Arm(row["arm"], row["seed"], tuple(row["stages"]), row["eval"])
+        Arm(row["arm"], row["seed"], tuple(row["stages"]), row["eval"], _cells(folder, row))
         for row in listed
-        if row["eval"] is not None and (folder / "evals" / row["eval"] / "DONE").is_file()
+        if row["eval"] is not None and _is_done(folder, row["eval"])
     )
     info = json.loads((folder / "run.json").read_text("utf-8"))
     if not isinstance(info, dict) or not isinstance(info.get("failure_classes", {}), dict):
@@ -134,7 +154,7 @@ def _load(folder: Path) -> Run:
     if not arms:
         raise ReportError(f"{folder}: none of {len(listed)} arms is evaluated yet; run the spec")
     keys = list(dict.fromkeys(key for arm in arms for key in arm.stages))
-    evals = list(dict.fromkeys(arm.eval for arm in arms))
+    evals = list(dict.fromkeys(key for arm in arms for key in arm.evals))
     return Run(
         path=folder,
         info=info,
@@ -146,6 +166,16 @@ def _load(folder: Path) -> Run:
         test_ledgers={key: _ledger(folder / "evals" / key) for key in evals},
         notes=_notes(listed, arms),
     )
+
+
+def _is_done(folder: Path, key: str) -> bool:
+    return (folder / "evals" / key / "DONE").is_file()
+
+
+def _cells(folder: Path, row: dict[str, Any]) -> Cells | None:
+    found = Cells(**row["cells"]) if row.get("cells") else None
+    whole = found is not None and all(_is_done(folder, key) for key in astuple(found))
+    return found if whole else None
 
 
 def _stage(folder: Path) -> Stage:
@@ -192,8 +222,18 @@ def _is_audit(found: Audit) -> bool:
 
 
 def _notes(listed: Sequence[dict], arms: Sequence[Arm]) -> tuple[str, ...]:
-    done = {(arm.arm, arm.seed) for arm in arms}
-    missing = [
-        f"{r['arm']} (seed {r['seed']})" for r in listed if (r["arm"], r["seed"]) not in done
-    ]
-    return (f"Not evaluated yet, so absent: {', '.join(missing)}.",) if missing else ()
+    done = {(arm.arm, arm.seed): arm for arm in arms}
+    arms_missing: list[str] = []
+    cells_missing: list[str] = []
+    for row in listed:
+        arm = done.get((row["arm"], row["seed"]))
+        name = f"{row['arm']} (seed {row['seed']})"
+        if arm is None:
+            arms_missing.append(name)
+        elif arm.cells is None and "cells" in row:
+            cells_missing.append(name)
+    notes = {
+        "Not evaluated yet, so absent": arms_missing,
+        "Attribution not evaluated yet": cells_missing,
+    }
+    return tuple(f"{what}: {', '.join(names)}." for what, names in notes.items() if names)

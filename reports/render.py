@@ -32,7 +32,14 @@ _HEADINGS = {
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
 }
+_EFFECTS = ("weights", "prompt", "interaction")
+_HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
+_HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
+_BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
+_DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
+_SHARES = {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
 
 
 def percent(share: float) -> str:
@@ -132,16 +139,16 @@ class _Texts:
         if not self._has_interval(name):
             return _figure(name, value)
         low, high = (row[bound] for bound in _BOUNDS[name])
-        bare = points if name == "delta" else lambda share: percent(share).removesuffix(" %")
+        bare = points if name in _DIFFERENCES else lambda share: percent(share).removesuffix(" %")
         return f"{_figure(name, value)}{self.gap}[{bare(low)}, {bare(high)}]"
 
 
 def _figure(name: str, value: float) -> str:
-    if name in ("score", "share"):
+    if name in _SHARES:
         return percent(value)
-    if name == "delta":
+    if name in _DIFFERENCES:
         return points(value)
-    if name in ("p", "p_adjusted"):
+    if name in _CHANCES:
         return p_value(value)
     if name == "seconds":
         return f"{value:,.1f}"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reports import escape
 from reports.answers import failures, flow, slices
+from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
 from reports.findings import findings
@@ -35,6 +36,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "cost": cost,
     "curves": curves,
     "audits": audits,
+    "attribution": attribution,
 }
 
 
@@ -49,7 +51,7 @@ def table(
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
     `flow` and `pairs` two arms are from and to; without any, `flow` goes from the baseline to the
-    best other arm.
+    best other arm. Below `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -71,7 +73,23 @@ def table(
     else:
         frame = _about(TABLES[name](run), arms)
     title = f"{run.info['name']}: {name}"
-    return render(frame, format, title=escape.plain(title))
+    text = render(frame, format, title=escape.plain(title))
+    said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
+    return f"{text}\n{said}" if said else text
+
+
+def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
+    """A line for each arm that is taken apart; in a terminal a hint where none is."""
+    lines = []
+    for arm, sentence in attribution_in_words(run).items():
+        if not arms or arm in arms:
+            plain = f"{escape.plain(arm)}: {sentence}\n"
+            lines.append(
+                f"- **{escape.markdown(arm)}**: {sentence}\n" if format == "markdown" else plain
+            )
+    if not lines and format == "terminal":
+        return "No arm is taken apart; write attribution: true into the spec and run it again.\n"
+    return "".join(lines)
 
 
 def report_markdown(run: Run) -> str:
@@ -87,6 +105,9 @@ def report_markdown(run: Run) -> str:
     ]
     if len(run.arm_names) > 1:
         parts.append(_section("Every pair of arms", pairs(run)))
+    if not (effects := attribution(run)).empty:
+        parts.append(_section("Weights or prompt", effects))
+        parts.append(_in_words(run, "markdown"))
     parts.append(_section("What fails", failures(run)))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)

@@ -91,6 +91,12 @@ class DPOConfig(SampledConfig):
         return self.learning_rate or (1e-6 if self.weights == "full" else 5e-5)
 
     @model_validator(mode="after")
+    def _no_dropout(self) -> Self:
+        if self.lora.dropout:
+            raise ValueError("lora.dropout: TRL's DPO switches it off; write lora: {dropout: 0}")
+        return self
+
+    @model_validator(mode="after")
     def _smoothed_exo(self) -> Self:
         if self.loss_type == "exo_pair" and not self.label_smoothing:
             raise ValueError("label_smoothing: exo_pair needs some; write 0.001")

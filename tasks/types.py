@@ -126,7 +126,7 @@ class Prompt:
     def _shown(self, inputs: Mapping[str, str]) -> Sequence[Demo]:
         if self.nearest is None:
             return self.demos
-        asked = [self._question(demo.inputs) for demo in self.demos]
+        asked = tuple(self._question(demo.inputs) for demo in self.demos)
         return [self.demos[i] for i in most_alike(asked, self._question(inputs), self.nearest)]
 
     def extract(self, text: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluator, grpo_step, ppo_gain, ppo_step, rollout
+from benchmarks import evaluator, grpo_step, ppo_gain, ppo_step, prompt_search, rollout
 
 
 def ratios(printed: str) -> dict[str, float]:
@@ -45,6 +45,12 @@ def test_ppo_gain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = "".join(json.dumps({"phase": "dev", **row}) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text('{"phase": "train", "step": 1}\n' + text)
     assert ppo_gain.dev_gain(tmp_path) == (0.5, 0.75, 2)
+
+
+def test_prompt_search(capsys: pytest.CaptureFixture[str]) -> None:
+    prompt_search.main(["--quick", "--repeats", "1", "--peer-repeats", "1"])
+    printed = capsys.readouterr().out
+    assert set(ratios(printed)) == {"metric_calls_64"} and "bootstrap_server: left out" in printed
 
 
 def test_evaluator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,12 @@ from experiments.cli import main, parser
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md"))]
 TINY = ["model=tiny-random", "splits={train: 8, dev: 4, test: 6}", "sampling.max_tokens=3"]
-TINY += ["methods.bootstrap={candidates: 1, dev_examples: 4}"]
+SEARCH = "rollouts: 14, dev_examples: 4, train_examples: 6"
+TINY += [f"methods.bootstrap={{candidates: 1, {SEARCH}}}"]
+TINY += [f"methods.{m}={{{SEARCH}}}" for m in ("labeled", "knn", "copro", "gepa", "infer_rules")]
+TINY += [f"methods.bootstrap_optuna={{candidates: 1, {SEARCH}}}"]
+TINY += [f"methods.mipro={{candidates: 2, trials: 1, {SEARCH}}}"]
+TINY += [f"methods.simba={{batch_size: 4, steps: 1, {SEARCH}}}"]
 ROLLOUTS = "steps: 1, prompts_per_step: 2, group_size: 2"
 SAMPLED = "steps: 1, eval_every: 1, prompts_per_round: 4, samples_per_prompt: 2"
 TINY += [f"methods.{name}={{{ROLLOUTS}}}" for name in ("grpo", "ppo")]

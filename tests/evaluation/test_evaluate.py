@@ -12,6 +12,7 @@ from evaluation.evaluate import evaluate, mean_score
 from evaluation.records import SCHEMA, read_records, write_records
 from lm import Caps, Ledger, Sampling, ScriptedLM
 from lm.ledger import BudgetExhausted
+from lm.types import ModelError, PromptTooLong
 from tasks.types import Example, Prompt, Score
 
 PROMPT = Prompt("Echo.")
@@ -118,3 +119,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_records(tmp_path / "r.parquet", [replace(records[0], prompt_tokens="many")])  # type: ignore[arg-type]
     assert read_records(tmp_path / "r.parquet") == records
     assert [p.name for p in tmp_path.iterdir()] == ["r.parquet"]
+
+
+def test_a_question_that_does_not_fit_is_an_empty_answer() -> None:
+    class Narrow(ScriptedLM):
+        def generate(self, chats, sampling, purpose):
+            if max(len(chat[-1]["content"]) for chat in chats) > 5:
+                raise PromptTooLong("model: a prompt of 9 tokens")
+            return super().generate(chats, sampling, purpose)
+
+    rows = [
+        Example(f"e{i}", {"input": text}, "yes") for i, text in enumerate(("a", "too long", "b"))
+    ]
+    prompt, score = Prompt("Say yes."), lambda e, t: Score(float(t == "yes"), t == "yes")
+    records = evaluate(Narrow(lambda *_: "yes"), prompt, rows, score, Sampling(), split="dev")
+    assert [r.score for r in records] == [1, 0, 1]
+    assert (records[1].text, records[1].finish, records[1].failure) == ("", "length", "empty")
+    with pytest.raises(ModelError, match="9 tokens"):
+        evaluate(Narrow(["yes"]), prompt, rows[1:2], score, Sampling(), split="dev")

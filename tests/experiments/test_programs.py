@@ -145,6 +145,19 @@ def test_programs_in_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["export", "runs/own", "one", "--out", "out"]) == 0
 
 
+def test_attribution_takes_the_program_for_the_prompt(folder: Path) -> None:
+    arms = {"zero-shot": [], "grpo+two": ["grpo", "two"]}
+    assert main(["run", written(folder, arms=arms, attribution=True)]) == 0
+    run = folder / "runs/own"
+    [_, arm] = json.loads((run / "arms.json").read_text())
+    bad = {}
+    for cell, key in arm["cells"].items():
+        records = read_records(run / "evals" / key / "records.parquet")
+        bad[cell] = any("bad length" in record.feedback for record in records)
+    assert bad == {"base": False, "prompt": True, "weights": False, "both": True}
+    assert main(["report", "runs/own", "--table", "attribution"]) == 0
+
+
 def test_a_changed_program_is_another_stage(folder: Path) -> None:
     spec = written(folder, arms={"two": ["two"]})
     keys = []

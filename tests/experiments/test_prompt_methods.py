@@ -109,3 +109,24 @@ def test_a_missing_key_is_told_before_anything_is_spent(
     [line] = capsys.readouterr().err.strip().splitlines()
     assert VARIABLE in line
     assert not list((tmp_path / "runs").rglob("answers.jsonl"))
+
+
+def test_a_local_proposer_is_looked_for_first_and_counts_by_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lm.tiny import write_tiny_model
+
+    monkeypatch.chdir(tmp_path)
+    copro = {**SMALL, "breadth": 2, "depth": 1}
+    keys = set()
+    for seed in (0, 1):
+        write_tiny_model(tmp_path / "other", seed)
+        methods = {"copro": {**copro, "reflection": "other"}}
+        assert main(["run", written(tmp_path, methods=methods, arms={"a": ["copro"]})]) == 0
+        keys |= {p.name for p in (tmp_path / "runs/prompts/stages").iterdir()}
+    assert len(keys) == 2
+    capsys.readouterr()
+    methods = {"copro": {**copro, "reflection": "no-such-folder/of-mine/x"}}
+    assert main(["run", written(tmp_path, methods=methods, arms={"a": ["copro"]})]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "no-such-folder/of-mine/x" in line

@@ -56,6 +56,10 @@ def test_seeds_differ_by_row_and_repeat_by_call(server: Served) -> None:
         model.generate([chat("a"), chat("a")], drawn, "judge")
     seeds = [body["seed"] for body in server.asked]
     assert seeds[:4] == seeds[4:8] and len(set(seeds)) == 8
+    for draw in (5, 6, 5):  # a question with random numbers of its own
+        model.generate([chat("a")], Sampling(temperature=1.0, seed=1, draws=(draw,)), "judge")
+    own = [body["seed"] for body in server.asked[12:]]
+    assert own[0] == own[2] != own[1]
 
 
 @pytest.mark.parametrize("end", ["", "/", "/chat/completions", "/chat/completions/"])

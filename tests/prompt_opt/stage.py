@@ -72,13 +72,20 @@ class Stage:
     dies_at: int = -1
     max_tokens: int = 32
     shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    progress: Callable[..., None] | None = None
+    train: Sequence[Example] = ()
+    dev: Sequence[Example] = ()
+    model_type: type[Model] = Model
+
+    def _note(self, step: int, total: int, **figures: Any) -> None:
+        self.shown.append((step, total, figures))
 
     def run(self, method: Method, prompt: Prompt = TASK) -> Prompt:
         return self.improve(method, Policy("scripted", prompt)).prompt
 
     def improve(self, method: Method, policy: Policy) -> Policy:
         self.ledger = Ledger(self.caps)
-        self.model = Model(self.script, self.ledger, self.dies_at)
+        self.model = self.model_type(self.script, self.ledger, self.dies_at)
         context = Context(
             score=self.score,
             open=lambda policy: self.model,
@@ -86,9 +93,9 @@ class Stage:
             folder=self.folder,
             sampling=Sampling(max_tokens=self.max_tokens),
             seed=self.seed,
-            progress=lambda step, total, **figures: self.shown.append((step, total, figures)),
+            progress=self.progress or self._note,
         )
-        return method.improve(policy, TRAIN, DEV, context)
+        return method.improve(policy, self.train or TRAIN, self.dev or DEV, context)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -203,7 +203,7 @@ def test_rows_and_progress_tell_the_same(tmp_path: Path) -> None:
     assert [row["dev_score"] for row in stage.metrics] == [c["dev_score"] for c in stage.candidates]
 
 
-@pytest.mark.parametrize(("cap", "complete"), [(9, 0), (10, 1), (45, 2), (46, 3), (999, 5)])
+@pytest.mark.parametrize(("cap", "complete"), [(20, 2), (45, 2), (46, 3), (999, 5)])
 def test_the_budget_keeps_what_is_complete(tmp_path: Path, cap: int, complete: int) -> None:
     free = Stage(tmp_path / "free")
     free.run()
@@ -213,10 +213,16 @@ def test_the_budget_keeps_what_is_complete(tmp_path: Path, cap: int, complete: i
     for stage in (ours, ledgers):
         assert stage.ledger.rollouts == min(cap, ALL)
         assert stage.candidates == free.candidates[:complete]
-    if complete < 2:
-        assert best == TASK
-    else:
-        assert json.loads(best.to_json()) in [row["prompt"] for row in free.candidates[1:complete]]
+    assert json.loads(best.to_json()) in [row["prompt"] for row in free.candidates[1:complete]]
+
+
+@pytest.mark.parametrize(("cap", "complete"), [(9, 0), (10, 1)])
+def test_what_is_not_measured_is_not_returned(tmp_path: Path, cap: int, complete: int) -> None:
+    stage = Stage(tmp_path, caps=Caps(rollouts=cap))
+    assert stage.run() == TASK
+    assert len(stage.candidates) == complete and stage.ledger.rollouts == cap
+    with pytest.raises(TaskError, match="write 20 or more"):
+        Stage(tmp_path / "own").run(SMALL.model_copy(update={"rollouts": cap}))
 
 
 def test_a_killed_stage_stays_within_its_budget(tmp_path: Path) -> None:

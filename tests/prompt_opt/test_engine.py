@@ -17,7 +17,7 @@ from dspy.lm15 import Message, Request
 
 from lm.ledger import BudgetExhausted, Caps, Ledger, Purpose
 from lm.scripted import Script, ScriptedLM
-from lm.types import Chat, Completion, ModelError, Sampling
+from lm.types import Chat, Completion, ModelError, PromptTooLong, Sampling
 from prompt_opt.engine import Engine
 from tasks.types import Message as ChatMessage
 
@@ -186,11 +186,67 @@ def test_tokens_and_seconds_are_overshot_by_less_than_a_batch(tmp_path: Path, na
 
 def test_a_proposers_long_prompt_is_an_error_of_the_one_who_asks(tmp_path: Path) -> None:
     model, narrow = Recorder(shout), Recorder(shout)
-    narrow.ledger, narrow.fails = model.ledger, ModelError("too long")
+    narrow.ledger, narrow.fails = model.ledger, PromptTooLong("too long")
     with Engine(model, GREEDY, tmp_path) as engine:
         with pytest.raises(Exception, match="too long"):
             engine.speaker(narrow, GREEDY, "proposal").lm("p")
         assert engine.lm("q") == ["Q"]
+
+
+def test_any_other_failure_of_a_proposer_ends_the_stage(tmp_path: Path) -> None:
+    """DSPy's optimizers would swallow it and go on without proposals."""
+    model, gone = Recorder(shout), Recorder(shout)
+    gone.ledger, gone.fails = model.ledger, ModelError("connection refused")
+    with pytest.raises(ModelError, match="refused"), Engine(model, GREEDY, tmp_path) as engine:
+        engine.speaker(gone, GREEDY, "proposal").lm("p")
+
+
+def test_a_prompt_too_long_is_an_empty_answer_and_spares_its_batch(tmp_path: Path) -> None:
+    class Narrow(Recorder):
+        def generate(self, chats, sampling, purpose):
+            if max(len(chat[-1]["content"]) for chat in chats) > 3:
+                raise PromptTooLong("too long")
+            return super().generate(chats, sampling, purpose)
+
+    model = Narrow(shout)
+    with Engine(model, GREEDY, tmp_path) as engine:
+        texts = ["a", "bb", "long one", "ccc", "longer", "d"]
+        answers = engine.ask([user(text) for text in texts])
+        assert [answer.text for answer in answers] == ["A", "BB", "", "CCC", "", "D"]
+        assert answers[2].finish_reason == "length"
+    assert model.ledger.rollouts == 4
+
+
+def test_what_was_paid_at_a_cut_is_known(tmp_path: Path) -> None:
+    model = Recorder(shout)
+    with Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=5)) as engine:
+        questions = [engine.student.question(user(f"q{i}")) for i in range(9)]
+        with pytest.raises(BudgetExhausted):
+            engine.answers(questions)
+        known = [engine.known(question) for question in questions]
+        assert sum(answer is not None for answer in known) == 5
+
+
+def test_a_budget_is_charged_on_replay_as_it_was_at_first(tmp_path: Path) -> None:
+    """Answers that a later pass has paid for must not carry an earlier one past its cut."""
+
+    def passes(model: Recorder) -> list[list[bool]]:
+        seen = []
+        with Engine(model, GREEDY, tmp_path, caps=Caps(rollouts=12)) as engine:
+            for held in (8, 4, 0):
+                engine.budget.hold(held, 0.0)
+                questions = [engine.student.question(user(f"q{i}")) for i in range(20)]
+                with pytest.raises(BudgetExhausted):
+                    engine.answers(questions)
+                seen.append([engine.known(question) is not None for question in questions])
+                engine.reopen()
+        return seen
+
+    first, again = Recorder(shout), Recorder(shout)
+    found = passes(first)
+    assert [sum(known) for known in found] == [4, 8, 12]
+    assert passes(again) == found
+    assert not again.calls and again.ledger.rollouts == 12
 
 
 def test_the_n_answers_of_a_call_are_drawn_apart(tmp_path: Path) -> None:

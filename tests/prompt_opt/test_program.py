@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.types import EvalRecord, Policy
 from lm.ledger import Ledger
-from lm.types import Chat, Sampling
+from lm.types import Chat, ModelError, PromptTooLong, Sampling
 from prompt_opt.program import Source, find_program, kept_program
 from prompt_opt.program_eval import evaluate_program
 from tasks.types import Demo, Prompt, TaskError
@@ -145,9 +145,10 @@ def evaluated(
     *,
     sampling: Sampling | None = None,
     dies_at: int = -1,
+    model_type: type[Model] = Model,
 ) -> tuple[list[EvalRecord], Model]:
     source.save(folder / "program", source.state)
-    model = Model(script, Ledger(), dies_at)
+    model = model_type(script, Ledger(), dies_at)
     policy = Policy("scripted", TASK, program=folder / "program")
     sampling = sampling or Sampling(max_tokens=100)
     place = folder / "eval"
@@ -178,6 +179,29 @@ def test_each_step_is_one_batch_and_each_example_one_record(tmp_path: Path) -> N
     assert all(r.correct and r.text == r.gold and r.finish == "stop" for r in records)
     assert sum(r.completion_tokens for r in records) == usage["eval"].completion_tokens
     assert sum(r.prompt_tokens for r in records) == usage["eval"].prompt_tokens
+
+
+class Narrow(Model):
+    """Has no room for a question that holds one of `long`."""
+
+    long: tuple[str, ...] = ("w101", "raise w102")
+
+    def generate(self, chats, sampling, purpose):
+        if any(word in chat[-1]["content"] for chat in chats for word in self.long):
+            raise PromptTooLong("too long")
+        return super().generate(chats, sampling, purpose)
+
+
+def test_a_step_that_does_not_fit_is_an_empty_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, model = evaluated(tmp_path / "a", two_steps(), script, model_type=Narrow)
+    assert [r.failure for r in records[:4]] == [None, "empty", "empty", None]
+    assert {r.finish for r in records[1:3]} == {"length"} and records[2].prompt_tokens
+    assert model.ledger.usage["eval"].completions == 59 - 2
+    monkeypatch.setattr(Narrow, "long", ("word",))
+    with pytest.raises(ModelError, match=r"two_steps.py:Solve: none of its questions fits"):
+        evaluated(tmp_path / "b", two_steps(), script, model_type=Narrow)
 
 
 def test_samples_differ(tmp_path: Path) -> None:

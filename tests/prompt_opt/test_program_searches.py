@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ import pytest
 
 from evaluation.types import Policy
 from experiments.methods import KINDS
-from lm.types import Chat
+from lm.types import Chat, PromptTooLong
+from prompt_opt.bench import Bench
+from prompt_opt.forms import form_of
 from prompt_opt.program import kept_program
 from prompt_opt.state import State
-from tests.prompt_opt.stage import DEV, TASK, TRAIN, Stage
+from tasks.types import Example, Score
+from tests.prompt_opt.stage import DEV, TASK, TRAIN, Model, Stage, exact
 
 HERE = Path(__file__).parent
 SMALL = {"dev_examples": 10, "train_examples": 16, "program": f"{HERE / 'two_steps.py'}:Solve"}
@@ -81,12 +87,14 @@ def test_the_best_on_dev_is_returned_and_better_than_what_came_in(
     assert json.loads((tmp_path / "search.json").read_text())["ended"] == "done"
 
 
-@pytest.mark.parametrize("name", [*KINDS_OF_SEARCH, "simba"])
-def test_a_budget_is_used_and_never_overshot(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cap"), [("bootstrap", 120), ("gepa", 120), ("mipro", 120), ("simba", 150)]
+)
+def test_a_budget_is_used_and_never_overshot(tmp_path: Path, name: str, cap: int) -> None:
     stage = stage_of(tmp_path)
-    run(stage, name, rollouts=150)
-    assert 120 <= stage.ledger.rollouts <= 150
-    assert "150 rollouts" in json.loads((tmp_path / "search.json").read_text())["ended"]
+    run(stage, name, rollouts=cap)
+    assert cap - 30 <= stage.ledger.rollouts <= cap
+    assert f"{cap} rollouts" in json.loads((tmp_path / "search.json").read_text())["ended"]
     assert len(stage.candidates) >= 2
 
 
@@ -106,6 +114,112 @@ def test_killed_it_goes_on_and_pays_nothing_twice(tmp_path: Path, name: str, sha
     assert len(set(calm.model.asked)) == len(calm.model.asked)
     assert killed.candidates == calm.candidates
     assert killed.ledger.rollouts == calm.ledger.rollouts
+
+
+@pytest.mark.parametrize("name", ["simba", "copro", "mipro", "gepa"])
+@pytest.mark.parametrize("dies_at", [3, 8])
+def test_killed_under_a_budget_it_is_cut_at_the_same_places(
+    tmp_path: Path, name: str, dies_at: int
+) -> None:
+    calm = stage_of(tmp_path / "calm")
+    expected = run(calm, name, rollouts=120)
+    killed = stage_of(tmp_path / "killed", dies_at)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, name, rollouts=120)
+    killed.dies_at = -1
+    assert run(killed, name, rollouts=120).fingerprint() == expected.fingerprint()
+    assert killed.candidates == calm.candidates
+    assert killed.ledger.rollouts == calm.ledger.rollouts <= 120
+
+
+@pytest.mark.parametrize("way", ["measure", "foresee"])
+def test_what_was_paid_at_a_cut_counts(tmp_path: Path, way: str) -> None:
+    made, seen = method("labeled", rollouts=20 + 8), []
+
+    def search(bench: Bench) -> None:
+        program = bench.student()
+        program.predictors()[1].demos = bench.pool[:1]
+        try:
+            if way == "measure":
+                bench.measure(form_of(program))
+            else:
+                bench.foresee(program, bench.dev)
+        finally:
+            seen.extend([*bench.board.promising(9), bench.metric_calls])
+
+    made.search = search
+    run_of = stage_of(tmp_path)
+    run_of.improve(made, Policy("scripted", TASK))
+    # the plans are known, and what eight of ten then say is paid for
+    assert run_of.ledger.rollouts == 28 and len(run_of.candidates) == 1
+    [state, metric_calls] = seen
+    assert metric_calls == 18 and state.steps["act"]["demos"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_question_that_stands_twice_is_two_examples(tmp_path: Path, name: str) -> None:
+    scored: set[str] = set()
+
+    def score(example: Example, answer: str) -> Score:
+        scored.add(example.id)
+        return exact(example, answer)
+
+    stage = stage_of(tmp_path)
+    stage.score, stage.dev = score, [*DEV[:9], replace(DEV[0], id="again")]
+    stage.train = [*TRAIN[:15], replace(TRAIN[0], id="twin", meta={"other": 1})]
+    policy = run(stage, name)
+    assert len(stage.candidates) > 1 and {"again", DEV[0].id} <= scored
+    assert "dspy_id" not in kept_program(policy.program or tmp_path, TASK).state.to_json()
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "mipro", "simba", "copro"])
+def test_what_outgrows_the_window_loses_and_ends_nothing(tmp_path: Path, name: str) -> None:
+    class Narrow(Model):
+        def generate(self, chats, sampling, purpose):
+            asked = [chat for chat in chats if purpose == "metric"]
+            if any(len(chat) > 4 or "expert" in str(chat) for chat in asked):
+                raise PromptTooLong("too long")
+            return super().generate(chats, sampling, purpose)
+
+    stage = stage_of(tmp_path)
+    stage.model_type = Narrow
+    state = kept_program(run(stage, name).program or tmp_path, TASK).state
+    assert len(stage.candidates) > 1
+    assert len(state.steps["act"]["demos"]) <= 1
+
+
+def test_a_fault_of_ours_is_no_score_of_0(tmp_path: Path) -> None:
+    made = method("mipro")
+    seek = made.seek
+
+    def broken(bench: Bench) -> None:
+        bench._examples.clear()
+        seek(bench)
+
+    made.seek = broken
+    with pytest.raises(KeyError):
+        stage_of(tmp_path).improve(made, Policy("scripted", TASK))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_progress_is_seen_and_nothing_keeps_the_model_alive(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = stage_of(tmp_path)
+    stage.progress = lambda step, total, **figures: print(f"step {step}")
+    run(stage, name)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert lines == [f"step {i + 1}" for i in range(len(stage.candidates))]
+    model = weakref.ref(stage.model)
+    del stage
+    gc.collect()
+    assert model() is None
+
+
+def test_what_a_program_cannot_read_is_no_unread_proposal(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, lambda chat, _: "I do not know.", max_tokens=200)
+    run(stage, "gepa")
+    assert json.loads((tmp_path / "search.json").read_text())["unread"] == 0
 
 
 @pytest.mark.parametrize("name", KINDS_OF_SEARCH)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dspy.teleprompt import MIPROv2
 
 from lm.types import Chat
+from prompt_opt.adapter import PlainPredict
 from prompt_opt.config_search import COPROConfig, GEPAConfig, MIPROConfig, SIMBAConfig
 from prompt_opt.copro import COPRO
 from prompt_opt.gepa import GEPA
@@ -77,6 +81,29 @@ def test_a_proposer_that_cannot_follow_dspy_ends_the_search_not_the_run(tmp_path
     assert "proposals: plain" in ended
 
 
+def test_long_inputs_are_shown_in_brief(tmp_path: Path) -> None:
+    long = [
+        replace(e, inputs={"word": f"w{i} " + "und so weiter " * 300}) for i, e in enumerate(TRAIN)
+    ]
+    stage = Stage(tmp_path, lambda chat, _: "Use capital letters for it.", train=long)
+    stage.run(COPRO(COPROConfig(**SMALL, breadth=4, depth=1)))
+    assert asks(stage) and max(map(len, asks(stage))) < 5 * 400
+
+
+def test_auto_is_what_dspy_makes_of_it() -> None:
+    search = MIPROv2(metric=None, auto="light", prompt_model=1, task_model=1)  # type: ignore[reportArgumentType]
+    program = PlainPredict(TASK)
+    for effort in ("light", "medium", "heavy"):
+        for few_shot in (True, False):
+            search.auto, search.rng = effort, random.Random(0)
+            trials, _, _, instructions, sets = search._set_hyperparams_from_run_mode(
+                program, None, True, not few_shot, list(range(9)), None, None
+            )
+            demos = {} if few_shot else {"max_bootstrapped_demos": 0, "max_labeled_demos": 0}
+            config = MIPROConfig.model_validate({"auto": effort, **demos})
+            assert config.sets() == (sets, instructions, trials)
+
+
 @pytest.mark.parametrize(
     ("raw", "plain"),
     [
@@ -97,6 +124,7 @@ def test_who_is_asked_plainly(raw: dict, plain: bool) -> None:
         (MIPROConfig, {"trials": 5}, "write both"),
         (MIPROConfig, {"auto": "light", "candidates": 4, "trials": 5}, "one or the other"),
         (MIPROConfig, {"auto": None}, "write both"),
+        (MIPROConfig, {"max_bootstrapped_demos": 0}, "needs max_labeled_demos: 0"),
         (GEPAConfig, {"auto": "light", "metric_calls": 5}, "one of the two"),
         (SIMBAConfig, {"batch_size": 65}, "more than train_examples 64"),
         (COPROConfig, {"reflection": {"model": "m", "key_env": "KEY"}}, "write endpoint"),

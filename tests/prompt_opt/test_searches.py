@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,10 @@ import dspy
 import pytest
 
 from experiments.methods import KINDS
-from lm.types import Chat
+from lm.types import Chat, PromptTooLong
 from prompt_opt.adapter import PlainPredict, prompt_of
-from tasks.types import Demo, Prompt
-from tests.prompt_opt.stage import DEV, TASK, TRAIN, Stage
+from tasks.types import Demo, Example, Prompt, Score
+from tests.prompt_opt.stage import DEV, TASK, TRAIN, Model, Stage, exact
 
 SMALL = {"dev_examples": 10, "train_examples": 16}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -114,6 +117,84 @@ def test_killed_it_goes_on_and_pays_nothing_twice(tmp_path: Path, name: str, sha
     assert killed.ledger.rollouts == calm.ledger.rollouts
 
 
+@pytest.mark.parametrize("name", ["simba", "copro", "mipro", "gepa"])
+@pytest.mark.parametrize("dies_at", [3, 6, 8])
+def test_killed_under_a_budget_it_is_cut_at_the_same_places(
+    tmp_path: Path, name: str, dies_at: int
+) -> None:
+    calm = Stage(tmp_path / "calm", pupil)
+    expected = calm.run(method(name, rollouts=150, dev_examples=24))
+    killed = Stage(tmp_path / "killed", pupil, dies_at=dies_at)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(method(name, rollouts=150, dev_examples=24))
+    killed.dies_at = -1
+    assert killed.run(method(name, rollouts=150, dev_examples=24)) == expected
+    assert killed.candidates == calm.candidates
+    assert killed.ledger.rollouts == calm.ledger.rollouts <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_question_that_stands_twice_in_dev_is_two_examples(tmp_path: Path, name: str) -> None:
+    twice = [*DEV[:9], replace(DEV[0], id="again")]
+    stage = Stage(tmp_path, pupil, dev=twice)
+    stage.run(method(name))
+    assert len(stage.candidates) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_example_is_scored_as_itself(tmp_path: Path, name: str) -> None:
+    """Two examples that ask the same and differ in `meta` alone."""
+    seen: set[str] = set()
+
+    def scored(example: Example, answer: str) -> Score:
+        seen.add(example.id)
+        return exact(example, answer)
+
+    twins = [*TRAIN[:15], replace(TRAIN[0], id="twin", meta={"other": 1})]
+    dev = [*DEV[:9], replace(DEV[0], id="again")]
+    Stage(tmp_path, pupil, score=scored, train=twins, dev=dev).run(method(name))
+    assert {"again", DEV[0].id} <= seen
+    assert name in ("labeled", "knn", "copro") or {"twin", "e0"} & seen
+
+
+@pytest.mark.parametrize("name", ["labeled", "bootstrap", "knn", "mipro", "simba", "copro"])
+def test_a_prompt_that_outgrows_the_window_loses_and_ends_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    class Narrow(Model):
+        def generate(self, chats, sampling, purpose):
+            asked = [chat for chat in chats if purpose == "metric"]
+            if any(len(chat) > 4 or "expert" in str(chat) for chat in asked):
+                raise PromptTooLong("too long")
+            return super().generate(chats, sampling, purpose)
+
+    stage = Stage(tmp_path, pupil, model_type=Narrow)
+    best = stage.run(method(name))
+    assert len(stage.candidates) > 1
+    assert len(best.demos if best.nearest is None else ()) <= 1
+
+
+def test_a_fault_of_ours_is_no_score_of_0(tmp_path: Path) -> None:
+    """MIPROv2 catches every exception of an evaluation and goes on with 0."""
+    made = method("mipro")
+    seek = made.seek
+
+    def broken(bench: Any) -> None:
+        bench._examples.clear()
+        seek(bench)
+
+    made.seek = broken
+    with pytest.raises(KeyError):
+        Stage(tmp_path, pupil).run(made)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resolved_config_reads_as_it_was_written(name: str) -> None:
+    config = method(name).config
+    assert type(config).model_validate(config.model_dump()) == config
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_examples_of_train_are_shown(tmp_path: Path, name: str) -> None:
     stage = Stage(tmp_path, pupil)
@@ -150,6 +231,27 @@ def test_demos_that_came_in_stay_where_the_instruction_moves(tmp_path: Path, nam
     best = stage.run(method(name), mine)
     assert Demo({"word": "psst"}, "PSST") in best.demos
     assert max(row["dev_score"] for row in stage.candidates) > stage.candidates[0]["dev_score"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_progress_is_seen_as_it_comes(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path, pupil)
+    stage.progress = lambda step, total, **figures: print(f"step {step}")
+    stage.run(method(name))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert lines == [f"step {i + 1}" for i in range(len(stage.candidates))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_keeps_the_model_alive(tmp_path: Path, name: str) -> None:
+    stage = Stage(tmp_path, pupil)
+    stage.run(method(name))
+    model = weakref.ref(stage.model)
+    del stage
+    gc.collect()
+    assert model() is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,48 @@
+"""Was it the weights, the prompt, or the two together? The 2 x 2 design, example by example.
+
+Four policies answered the same examples: {base, tuned} weights x {base, tuned} prompt. With the
+score of example i in each of them written base, prompt, weights (either tuned alone) and both,
+
+    weights effect   c_i = [(weights - base) + (both - prompt)] / 2
+    prompt effect    c_i = [(prompt - base) + (both - weights)] / 2
+    interaction      c_i = both - prompt - weights + base
+
+A main effect is what moving one brings, averaged over the two levels of the other; the interaction
+is what the two bring together beyond the sum of what each brings alone, or what tuned weights add
+to the effect of the prompt. Each is the mean of one figure an example, so it is paired as a
+difference of two arms is (`evaluation.compare`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluation.compare import Contrast, contrast
+
+Scores = Mapping[str, float]  # by example id, see `scores_by_example`
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The two main effects and the interaction, in score units."""
+
+    weights: Contrast
+    prompt: Contrast
+    interaction: Contrast
+
+
+def attribute(base: Scores, prompt: Scores, weights: Scores, both: Scores) -> Attribution:
+    """The effects behind four cells' scores.
+
+    Raises ValueError when there is no example, or when an example is not in all of them.
+    """
+    cells = (base, prompt, weights, both)
+    if any(cell.keys() != base.keys() for cell in cells):
+        raise ValueError("the cells answered different examples; evaluate all on the same split")
+    rows = [tuple(cell[i] for cell in cells) for i in base]
+    return Attribution(
+        weights=contrast([((w - o) + (b - p)) / 2 for o, p, w, b in rows], reach=1),
+        prompt=contrast([((p - o) + (b - w)) / 2 for o, p, w, b in rows], reach=1),
+        interaction=contrast([b - p - w + o for o, p, w, b in rows], reach=2),
+    )
