@@ -171,9 +171,9 @@ class SIMBAConfig(ProposerConfig):
     """DSPy's SIMBA: in each of `steps` mini-batches of train, answers are sampled, and where they
     differ most a right one becomes a demo or a rule is written from the contrast."""
 
-    steps: int = Field(default=4, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    candidates: int = Field(default=4, ge=2)
+    steps: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    candidates: int = Field(default=6, ge=2)
     max_demos: int = Field(default=4, ge=0)
 
     def candidates_at_most(self) -> int:
