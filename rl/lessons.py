@@ -191,7 +191,8 @@ class PolicyGradient:
         self.steps += 1
         count_training(self.context.ledger, rollouts, 1, watch.seconds)
         logs = next(row for row in reversed(trainer.state.log_history) if "loss" in row)
-        return {name: float(logs[name]) for name in FIGURES if name in logs}
+        known = {name: logs.get(name) for name in FIGURES}
+        return {name: float(value) for name, value in known.items() if value is not None}
 
     def _trainer(self, rollouts: GivenGroups) -> SeamTrainer:
         config, context = self._sized(rollouts), self.context

@@ -113,6 +113,15 @@ def test_steps_push_up_what_was_worth_more(policy: Policy, tmp_path: Path) -> No
     assert trainer.ledger.optimizer_steps == 3 and trainer.ledger.train_tokens > 0
 
 
+def test_a_step_whose_groups_are_all_equal_teaches_nothing(policy: Policy, tmp_path: Path) -> None:
+    learner = lessons().reinforce(policy, FAST, tmp_path)
+    name = learner.model().fingerprint()
+    figures = learner.step([group(learner.model(), chat, [1.0, 1.0]) for chat in CHATS])
+    assert figures["reward"] == 1 and all(isinstance(value, float) for value in figures.values())
+    learner.step([group(learner.model(), chat, [1.0, 0.0]) for chat in CHATS])
+    assert learner.model().fingerprint() != name
+
+
 def test_the_first_step_is_the_objectives_own(policy: Policy, tmp_path: Path) -> None:
     """The change of the weights is Adam's first step on the gradient of the objective's loss."""
     learner = lessons().reinforce(policy, {**FAST, "max_grad_norm": 1e9}, tmp_path)
