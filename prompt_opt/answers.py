@@ -24,8 +24,23 @@ class Answer:
     completion_tokens: int
 
 
+@dataclass
+class Spent:
+    """What counts against a cap."""
+
+    rollouts: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, usage: Usage) -> None:
+        self.rollouts += usage.completions
+        self.tokens += usage.prompt_tokens + usage.completion_tokens
+        self.seconds += usage.seconds
+
+
 class AnswerBook:
-    """Answers by question key in a JSONL file.
+    """Answers by question key in a JSONL file; `seconds` has each one's share of its call's time,
+    `paid` what all calls in the file have cost.
 
     Opening it counts what the file holds into `ledger`: the stage did pay for these answers. A
     torn last line, left by a kill in mid-write, is cut off.
@@ -33,6 +48,8 @@ class AnswerBook:
 
     def __init__(self, path: Path, ledger: Ledger):
         self.answers: dict[str, Answer] = {}
+        self.seconds: dict[str, float] = {}
+        self.paid = Spent()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         written = path.read_bytes()
@@ -44,18 +61,23 @@ class AnswerBook:
         self._file.seek(len(whole))
 
     def _replay(self, row: dict, ledger: Ledger) -> None:
-        self.answers |= {key: Answer(*values) for key, values in row["answers"].items()}
         used, spent = ledger.usage.setdefault(row["purpose"], Usage()), Usage(**row["usage"])
+        self._note(spent, {key: Answer(*values) for key, values in row["answers"].items()})
         for name in _NAMES:
             setattr(used, name, getattr(used, name) + getattr(spent, name))
 
     def write(self, purpose: Purpose, usage: Usage, answers: Mapping[str, Answer]) -> None:
         """Add one generate call's answers and what they cost; with the system when this returns."""
-        self.answers |= answers
+        self._note(usage, answers)
         rows = {key: astuple(answer) for key, answer in answers.items()}
         row = {"purpose": purpose, "usage": asdict(usage), "answers": rows}
         self._file.write(json.dumps(row).encode() + b"\n")
         self._file.flush()
+
+    def _note(self, usage: Usage, answers: Mapping[str, Answer]) -> None:
+        self.answers |= answers
+        self.seconds |= dict.fromkeys(answers, usage.seconds / len(answers))
+        self.paid.add(usage)
 
     def close(self) -> None:
         self._file.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lm.ledger import BudgetExhausted, Caps, Ledger
-from prompt_opt.answers import Answer
+from prompt_opt.answers import AnswerBook, Spent
 
 
 @dataclass
@@ -25,23 +25,31 @@ class Budget:
 
     caps: Caps
     ledger: Ledger
+    book: AnswerBook
     held: Caps = field(default_factory=Caps)
-    rollouts: int = 0
-    tokens: int = 0
+    charged: Spent = field(default_factory=Spent)
 
-    def charge(self, answer: Answer) -> None:
-        self.rollouts += 1
-        self.tokens += answer.prompt_tokens + answer.completion_tokens
+    def charge(self, key: str) -> None:
+        """Count the answer that `book` has under `key`."""
+        answer = self.book.answers[key]
+        self.charged.rollouts += 1
+        self.charged.tokens += answer.prompt_tokens + answer.completion_tokens
+        self.charged.seconds += self.book.seconds[key]
 
     def room(self, last: bool = False) -> int | None:
         """Answers that may still be asked for, None for any number; `last`: what is held, too.
 
         Raises BudgetExhausted when there is no room, tokens or time left.
         """
-        held = Caps() if last else self.held
-        own = self._left(self.caps, held, (self.rollouts, self.tokens, self.ledger.seconds))
-        spent = (self.ledger.rollouts, self.ledger.tokens, self.ledger.seconds)
-        return _least(own, self._left(self.ledger.caps, Caps(), spent))
+        ours, all_ = self.charged, self.ledger
+        paid = self.book.paid
+        total = Spent(  # with what others count into the ledger
+            all_.rollouts - paid.rollouts + ours.rollouts,
+            all_.tokens - paid.tokens + ours.tokens,
+            all_.seconds - paid.seconds + ours.seconds,
+        )
+        own = _left(self.caps, Caps() if last else self.held, ours)
+        return _least(own, _left(self.ledger.caps, Caps(), total))
 
     def unpaid(self) -> int | None:
         """Answers that may still be drawn anew, whatever was found on disk."""
@@ -54,12 +62,13 @@ class Budget:
             rollouts, int(share * (self.caps.tokens or 0)), share * (self.caps.seconds or 0.0)
         )
 
-    def _left(self, caps: Caps, held: Caps, used: tuple[int, int, float]) -> int | None:
-        for name, spent in zip(("rollouts", "tokens", "seconds"), used, strict=True):
-            cap = getattr(caps, name)
-            if cap is not None and cap - (getattr(held, name) or 0) <= spent:
-                raise BudgetExhausted(f"budget of {cap} {name} used up ({spent:g})")
-        return None if caps.rollouts is None else caps.rollouts - (held.rollouts or 0) - used[0]
+
+def _left(caps: Caps, held: Caps, used: Spent) -> int | None:
+    for name in ("rollouts", "tokens", "seconds"):
+        cap, spent = getattr(caps, name), getattr(used, name)
+        if cap is not None and cap - (getattr(held, name) or 0) <= spent:
+            raise BudgetExhausted(f"budget of {cap} {name} used up ({spent:g})")
+    return None if caps.rollouts is None else caps.rollouts - (held.rollouts or 0) - used.rollouts
 
 
 def _least(*numbers: int | None) -> int | None:

@@ -64,8 +64,8 @@ class Engine:
     ):
         self.ledger, self._seed, self._max_batch = model.ledger, seed, max_batch
         self.student = self.speaker(model, sampling, purpose)
-        self.budget = Budget(caps or Caps(), self.ledger)
         self._book = AnswerBook(folder / "answers.jsonl", self.ledger)
+        self.budget = Budget(caps or Caps(), self.ledger, self._book)
         self._lock = threading.Lock()
         self._spent: BudgetExhausted | None = None
         self._broken: BaseException | None = None
@@ -206,7 +206,7 @@ class Engine:
     def _give(self, question: Question) -> None:
         answer = self._book.answers.get(question.key)
         if answer is not None:
-            self.budget.charge(answer)
+            self.budget.charge(question.key)
             self._futures[question.key].set_result(answer)
 
     def _cap(self) -> int | None:

@@ -28,11 +28,11 @@ from lm.ledger import Ledger, Stopwatch
 from lm.types import Completion, LanguageModel, ModelError, Sampling
 from reward_models.task import TaskReward
 from rl.config_lessons import FinetuneConfig, ReinforceConfig, read_settings
-from rl.feed import Row, check_one_process, check_time, picked, supervised_settings
+from rl.feed import Row, check_one_process, check_time, supervised_settings
 from rl.grpo import trainer_arguments
 from rl.objective_file import load_objective
 from rl.rollouts import Group, Rollouts
-from rl.sft import labelled, learned
+from rl.sft import GivenRows, labelled
 from rl.trl_seam import SeamTrainer
 from rl.trl_supervised import SupervisedTrainer
 from rl.weight_method import open_trainable, trainer_settings, with_trained
@@ -81,8 +81,8 @@ class Lessons:
     def _imitate(
         self, live: HFModel, lessons: Sequence[Lesson], config: FinetuneConfig, scratch: Path
     ) -> None:
-        feed = GivenAnswers([lesson_row(live, lesson) for lesson in lessons], config, self)
-        size = config.rows_per_step
+        size, rows = config.rows_per_step, [lesson_row(live, lesson) for lesson in lessons]
+        feed = GivenRows(rows, size, f"finetune/{self.seed}", self.ledger)
         settings = supervised_settings(
             trainer_settings(config, self._context(scratch), live),
             config,
@@ -117,25 +117,6 @@ class Lessons:
             seed=self.seed,
             progress=lambda *_, **__: None,
         )
-
-
-class GivenAnswers:
-    """Feed: the rows in an order made from the seed."""
-
-    def __init__(self, rows: Sequence[Row], config: FinetuneConfig, trainer: Lessons):
-        self.every, self.size = rows, config.rows_per_step
-        self.seed, self.ledger = f"finetune/{trainer.seed}", trainer.ledger
-        self.trained_tokens = 0
-
-    def rows(self, step: int) -> list[Row]:
-        check_time(self.ledger)
-        return picked(self.every, step, self.size, self.seed)
-
-    def row(self, logs: dict[str, Any]) -> dict[str, Any]:
-        return learned(logs)
-
-    def table(self) -> None:
-        return None
 
 
 def lesson_row(live: HFModel, lesson: Lesson) -> Row:

@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluation.types import Policy, ScoreFunction
 from lm.hf import HFModel
+from lm.ledger import Ledger
 from lm.types import ModelError
 from rl.config_supervised import SFTConfig
 from rl.feed import Row, check_one_process, check_time, picked, supervised_settings
@@ -43,10 +44,11 @@ class SFT(WeightMethod):
             )
 
     def course(self, stage: Stage) -> Course:
-        feed = GoldAnswers(self.config, stage)
-        size = self.config.rows_per_step
+        size, context = self.config.rows_per_step, stage.context
+        gold = [gold_row(stage.live, stage.policy.prompt, example) for example in stage.train]
+        feed = GivenRows(gold, size, f"sft/{context.seed}", context.ledger)
         settings = supervised_settings(
-            trainer_settings(self.config, stage.context, stage.live),
+            trainer_settings(self.config, context, stage.live),
             self.config,
             steps=self.config.steps,
             rows=size,
@@ -54,14 +56,11 @@ class SFT(WeightMethod):
         return Course(SupervisedTrainer(feed, stage.live, settings, size), feed)
 
 
-class GoldAnswers:
-    """Feed and step record: the gold answers of train, in an order made from the seed."""
+class GivenRows:
+    """Feed and step record: rows that are there from the start, in an order made from the seed."""
 
-    def __init__(self, config: SFTConfig, stage: Stage):
-        prompt, live = stage.policy.prompt, stage.live
-        self.size, self.seed = config.rows_per_step, f"sft/{stage.context.seed}"
-        self.ledger = stage.context.ledger
-        self.every = [gold_row(live, prompt, example) for example in stage.train]
+    def __init__(self, rows: Sequence[Row], size: int, seed: str, ledger: Ledger):
+        self.every, self.size, self.seed, self.ledger = rows, size, seed, ledger
         self.trained_tokens = 0
 
     def rows(self, step: int) -> list[Row]:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluator, grpo_step, ppo_gain, ppo_step, prompt_search, rollout
+from benchmarks import (
+    evaluator,
+    grpo_step,
+    ppo_gain,
+    ppo_step,
+    prompt_methods,
+    prompt_search,
+    rollout,
+)
+from tests.test_readme import TINY
 
 
 def ratios(printed: str) -> dict[str, float]:
@@ -51,6 +60,15 @@ def test_prompt_search(capsys: pytest.CaptureFixture[str]) -> None:
     prompt_search.main(["--quick", "--repeats", "1", "--peer-repeats", "1"])
     printed = capsys.readouterr().out
     assert set(ratios(printed)) == {"metric_calls_64"} and "bootstrap_server: left out" in printed
+
+
+def test_prompt_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    changes = [word for change in TINY for word in ("--set", change)]
+    prompt_methods.main(["--out", str(tmp_path), *changes])
+    rows = re.findall(r"^\| (\S+) \| \d+\.\d % \|(.*)$", capsys.readouterr().out, re.M)
+    assert [name for name, _ in rows].count("zero-shot") == 2 and len(rows) == 2 * 10
+    searched = [rest for name, rest in rows if name != "zero-shot"]
+    assert all(re.search(r" \| \d+ \| \d+ \| (done|cap) \|$", rest) for rest in searched)
 
 
 def test_evaluator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,18 @@ import dspy
 import pytest
 
 from evaluation.types import Context, Policy
-from lm.ledger import Caps, Ledger, Purpose
-from lm.scripted import ScriptedLM
-from lm.types import Chat, Completion, Sampling
+from lm.ledger import Caps, Ledger
+from lm.types import Chat, Sampling
 from prompt_opt import bootstrap, engine
 from prompt_opt.adapter import PlainPredict, prompt_of
 from prompt_opt.bootstrap import Bootstrap
 from prompt_opt.config import BootstrapConfig
 from tasks.types import Demo, Example, Prompt, Score, TaskError
+from tests.prompt_opt.stage import DEV, TASK, TRAIN, Model, exact
+from tests.prompt_opt.stage import Stage as AnyStage
 
-TASK = Prompt("Shout.", ("word",), "loud")
 SMALL = BootstrapConfig(candidates=2, dev_examples=10, train_examples=16)
 ALL = 5 * 10 + 16  # answers: five candidates on dev and one rehearsal
-
-
-def examples(first: int, count: int) -> list[Example]:
-    return [Example(f"e{i}", {"word": f"w{i}"}, f"W{i}") for i in range(first, first + count)]
-
-
-TRAIN, DEV = examples(0, 40), examples(100, 30)
-
-
-def exact(example: Example, answer: str) -> Score:
-    return Score(float(answer == example.answer), answer == example.answer)
 
 
 def pupil(chat: Chat, _: int) -> str:
@@ -46,64 +35,24 @@ def pupil(chat: Chat, _: int) -> str:
     return word.upper() if shown and int(word[1:]) * 7 % 20 < skill else "what?"
 
 
-class Model(ScriptedLM):
-    """Counts its calls and raises at call `dies_at`, as a kill would end it."""
-
-    def __init__(self, script: Callable[[Chat, int], str], ledger: Ledger, dies_at: int = -1):
-        super().__init__(script, ledger)
-        self.sizes: list[int] = []
-        self.asked: list[str] = []
-        self._dies_at = dies_at
-
-    def generate(
-        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
-    ) -> list[list[Completion]]:
-        if len(self.sizes) == self._dies_at:
-            raise KeyboardInterrupt
-        self.sizes.append(len(chats))
-        self.asked += [json.dumps(chat) for chat in chats]
-        return super().generate(chats, sampling, purpose)
-
-
 @dataclass
-class Stage:
-    """One stage's folder and what happened in it."""
+class Stage(AnyStage):
+    """A stage of bootstrap."""
 
-    folder: Path
     script: Callable[[Chat, int], str] = pupil
-    score: Callable[[Example, str], Score] = exact
-    seed: int = 0
-    caps: Caps = field(default_factory=Caps)
-    dies_at: int = -1
-    shown: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
 
-    def run(self, config: BootstrapConfig = SMALL, prompt: Prompt = TASK) -> Prompt:
-        self.ledger = Ledger(self.caps)
-        self.model = Model(self.script, self.ledger, self.dies_at)
-        context = Context(
-            score=self.score,
-            open=lambda policy: self.model,
-            ledger=self.ledger,
-            folder=self.folder,
-            sampling=Sampling(max_tokens=32),
-            seed=self.seed,
-            progress=lambda step, total, **figures: self.shown.append((step, total, figures)),
-        )
-        return Bootstrap(config).improve(Policy("scripted", prompt), TRAIN, DEV, context).prompt
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
-
-    @property
-    def candidates(self) -> list[dict[str, Any]]:
-        return json.loads((self.folder / "candidates.json").read_text())
+    def run(self, config: BootstrapConfig = SMALL, prompt: Prompt = TASK) -> Prompt:  # type: ignore[override]
+        return super().run(Bootstrap(config), prompt)
 
     @property
     def spent(self) -> tuple[int, int, int, int]:
         usage = self.ledger.usage["metric"]
         return usage.calls, usage.completions, usage.prompt_tokens, usage.completion_tokens
+
+
+def asked(stage: Stage) -> list[Any]:
+    """The chats, without what numbers a draw."""
+    return [json.loads(line)[:-1] for line in stage.model.asked]
 
 
 def test_the_best_candidate_on_dev_is_returned(tmp_path: Path) -> None:
@@ -255,7 +204,7 @@ def test_the_teacher_never_sees_the_answer_it_is_asked_for(tmp_path: Path) -> No
     for prompt, name in ((TASK, "a"), (shown, "b")):
         stage = Stage(tmp_path / name)
         stage.run(prompt=prompt)
-        for chat in map(json.loads, stage.model.asked):
+        for chat in asked(stage):
             assert chat[-1]["content"] not in [message["content"] for message in chat[:-1]]
 
 

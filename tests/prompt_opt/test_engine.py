@@ -408,3 +408,36 @@ with Engine(ScriptedLM(["yes"]), Sampling(), pathlib.Path({str(tmp_path)!r})) as
 assert not {{"litellm", "torch", "trl"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("whose", ["stage", "ledger"])
+@pytest.mark.parametrize("name", ["rollouts", "tokens", "seconds"])
+def test_a_stage_that_goes_on_has_what_it_had_under_any_cap(
+    tmp_path: Path, whose: str, name: str
+) -> None:
+    """What it has paid before must not keep its own answers from it."""
+
+    class Slow(Recorder):
+        def generate(self, chats, sampling, purpose):
+            rows = super().generate(chats, sampling, purpose)
+            self.ledger.usage[purpose].seconds += len(chats)
+            return rows
+
+    caps = Caps(**{name: 25})
+
+    def known(model: Recorder) -> list[bool]:
+        own = caps if whose == "stage" else None
+        with Engine(model, GREEDY, tmp_path, caps=own, max_batch=4) as engine:
+            questions = [engine.student.question(user(chr(200 + i))) for i in range(60)]
+            with pytest.raises(BudgetExhausted):
+                engine.answers(questions)
+            return [engine.known(question) is not None for question in questions]
+
+    def model() -> Slow:
+        return Slow(lambda *_: "x", Ledger(caps if whose == "ledger" else Caps()))
+
+    first, again = model(), model()
+    found = known(first)
+    assert 4 < sum(found) < 30
+    assert known(again) == found and not again.calls
+    assert again.ledger.usage == first.ledger.usage
