@@ -58,15 +58,16 @@ def attribution_in_words(run: Run) -> dict[str, str]:
 
 def _scores(run: Run, cells: Cells) -> dict[str, Scores]:
     """The scores of each cell, by the name `attribute` has for it."""
-    return {
-        cell: scores_by_example((r.example_id, r.score) for r in run.answers[key])
-        for cell, key in asdict(cells).items()
-    }
+    found: dict[str, Scores] = {}
+    for cell, key in asdict(cells).items():
+        answers = run.answers[key]
+        found[cell] = scores_by_example([r.example_id for r in answers], [r.score for r in answers])
+    return found
 
 
 def _means(run: Run, arm: Arm) -> dict[str, float]:
     assert arm.cells is not None  # `attributions` has no others
-    return {cell: fmean(scores.values()) for cell, scores in _scores(run, arm.cells).items()}
+    return {cell: float(scores.mean()) for cell, scores in _scores(run, arm.cells).items()}
 
 
 def _row(run: Run, arm: Arm, effects: Attribution) -> dict[str, object]:
