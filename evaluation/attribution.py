@@ -21,7 +21,7 @@ import pandas as pd
 
 from evaluation.compare import Contrast, aligned, contrast
 
-Scores = pd.Series  # by example id, see `scores_by_example`
+Scores = pd.Series  # the mean score of an example over its samples, by example id
 
 
 @dataclass(frozen=True)

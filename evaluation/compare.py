@@ -7,7 +7,7 @@ the differences count. Everything here is seeded and does not depend on the orde
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,14 +72,8 @@ class Contrast:
         return int(self.low > 0) - int(self.high < 0)
 
 
-def scores_by_example(ids: Iterable[str], scores: Iterable[float]) -> pd.Series:
-    """The mean score of each example over its samples; index: example id, sorted."""
-    frame = pd.DataFrame({"id": list(ids), "score": list(scores)})
-    return frame.groupby("id")["score"].mean()
-
-
 def compare(a: pd.Series, b: pd.Series, *, seed: int = 0) -> Comparison:
-    """Compare two arms' scores by example id (see `scores_by_example`).
+    """Compare two arms; each has the mean score of an example over its samples, by example id.
 
     Where every score is 0 or 1, the interval is Tango's score interval (`intervals.pair_interval`)
     and the test McNemar's exact one, a binomial test on fixed against broken; else they are

@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from evaluation.compare import Comparison, adjust, compare, score_interval, scores_by_example
+from evaluation.compare import Comparison, adjust, compare, score_interval
 from reports.load import Arm, ReportError, Run
 
 SUMMARY = (
@@ -107,8 +107,7 @@ def _pairs(run: Run) -> Iterator[tuple[Arm, Arm]]:
 
 
 def _scores(run: Run, arm: Arm) -> pd.Series:
-    answers = run.answers[arm.eval]
-    return scores_by_example([r.example_id for r in answers], [r.score for r in answers])
+    return run.scores[arm.eval]
 
 
 def _row(run: Run, arm: Arm) -> dict[str, object]:

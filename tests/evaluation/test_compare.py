@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from evaluation.compare import adjust, compare, score_interval, scores_by_example
+from evaluation.compare import adjust, compare, score_interval
 
 
 def _series(values) -> pd.Series:
@@ -69,11 +69,6 @@ def test_swapping_the_arms_mirrors_and_row_order_changes_nothing():
     assert there.p == back.p
     assert (there.fixed, there.broken) == (back.broken, back.fixed)
     assert compare(a, b.sample(frac=1, random_state=1)) == there
-
-
-def test_samples_are_averaged_within_an_example_first():
-    scores = scores_by_example(["x", "y", "x", "y"], [1.0, 0.0, 0.0, 0.0])
-    assert scores.to_dict() == {"x": 0.5, "y": 0.0}
 
 
 def test_equal_differences_do_not_claim_certainty():
