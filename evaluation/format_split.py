@@ -60,11 +60,13 @@ def format_split(
         raise ValueError("the two arms share no answer; evaluate both on the same split")
     failures = [both[f"failure_{arm}"] for arm in "ab"]
     error = failures[0].eq("error") | failures[1].eq("error")
-    formal = failures[0].isin(format_failures) | failures[1].isin(format_failures)
-    kind = np.select([error.to_numpy(bool), formal.to_numpy(bool)], ["error", "format"], "capability")
+    names = list(format_failures)
+    formal = failures[0].isin(names) | failures[1].isin(names)
+    conditions = [error.to_numpy(bool), formal.to_numpy(bool)]
+    kind = np.select(conditions, ["error", "format"], "capability")
     difference = both[f"{by}_b"].to_numpy(float) - both[f"{by}_a"].to_numpy(float)
     samples = both.groupby("example_id")["sample"].transform("size").to_numpy(float)
-    examples = int(both["example_id"].nunique())
+    examples = len(both["example_id"].unique())
     right = both["correct_b"].to_numpy(int) - both["correct_a"].to_numpy(int)
     parts = {k: float((difference / samples)[kind == k].sum()) / examples for k in KINDS}
     fixed = {f"{k}_fixed": int((right[kind == k] > 0).sum()) for k in KINDS}

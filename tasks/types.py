@@ -53,8 +53,8 @@ class Task(Protocol):
     """A task: subclass this or match its shape. Only `split` and `score` need writing.
 
     `inputs` and `output` name the fields. `failure_classes` maps each class `score` may return to
-    one sentence that says what it means. `format_failures` are those of them where the answer is not
-    of the form asked for, so that it shows nothing of what the model can do.
+    one sentence that says what it means. `format_failures` are those of them where the answer is
+    not of the form asked for, so that it shows nothing of what the model can do.
     """
 
     name: str
