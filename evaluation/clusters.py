@@ -27,7 +27,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from evaluation.answer_features import plainness, reference, terms
-from evaluation.discovery import FDR, LEVEL, Half, holm, in_discovery_half, upper_tail
+from evaluation.discovery import FDR, LEVEL, Half, in_discovery_half
+from evaluation.exact import holm, upper_tail
 
 MOST_ANSWERS = 1_500  # failing answers in the tree: its distances are as many squared
 FEWEST = 5  # answers of a cluster in the discovery half

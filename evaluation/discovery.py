@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import gammaln
 
+from evaluation.exact import holm, upper_tail
 from evaluation.features import Conditions, conditions
 
 FDR = 0.1
@@ -116,15 +116,6 @@ def discover(
 def in_discovery_half(example_id: str) -> bool:
     """Which half an example is in: the same in every run and for every arm."""
     return hashlib.sha256(f"half\0{example_id}".encode()).digest()[0] < 128
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """p adjusted by Holm's step-down. statsmodels says the same, 0.3 s later."""
-    order = np.argsort(values, kind="stable")
-    adjusted_T = np.ones(len(values))
-    steps = np.asarray(values, dtype=float)[order] * np.arange(len(values), 0, -1)
-    adjusted_T[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return adjusted_T.tolist()
 
 
 def _targets(answers: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -326,28 +317,3 @@ def _adds(
     k = (inside_E & fails_E).sum()
     tail = upper_tail(k, inside_E.sum(), inside_fails_E.sum(), rest_E.sum())
     return bool(tail <= REDUNDANT)
-
-
-def upper_tail(k: object, n: object, failing: object, total: object) -> np.ndarray:
-    """P(at least k of the n drawn are among the `failing` of `total`): Fisher's one-sided exact p.
-
-    Arrays that broadcast; below the expected count the answer is 1, which no test of a
-    concentration has a use for. scipy's `hypergeom.sf` says the same, one value at a time.
-    """
-    shapes = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (k, n, failing, total)))
-    k_T, n_T, f_T, t_T = (np.atleast_1d(x).ravel() for x in shapes)
-
-    def log_choose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1)
-
-    above_T = (k_T * t_T > n_T * f_T) & (k_T > 0)
-    out_T = np.ones_like(k_T)
-    k_S, n_S, f_S, t_S = (x[above_T] for x in (k_T, n_T, f_T, t_T))
-    log_first_S = log_choose(f_S, k_S) + log_choose(t_S - f_S, n_S - k_S) - log_choose(t_S, n_S)
-    term_S, sum_S, i_S = np.ones_like(k_S), np.ones_like(k_S), k_S.copy()
-    while (term_S > 1e-16 * sum_S).any():  # above the mean the terms fall geometrically
-        up_S = np.maximum((f_S - i_S) * (n_S - i_S), 0)
-        term_S = term_S * up_S / ((i_S + 1) * (t_S - f_S - n_S + i_S + 1))
-        sum_S, i_S = sum_S + term_S, i_S + 1
-    out_T[above_T] = np.minimum(1.0, np.exp(log_first_S) * sum_S)
-    return out_T.reshape(shapes[0].shape)
