@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from evaluation.judge import UNIVERSAL_FAILURES
-from evaluation.records import read_records
-from evaluation.types import EvalRecord
+from evaluation.records import read_answers
 from lm.ledger import Ledger
 
 INFO = (
@@ -81,7 +81,8 @@ class Run:
 
     `info` is run.json. `arms` are the evaluated ones, in the order of the spec; whatever is
     missing is named in `notes`. `answers` and `test_ledgers` go by eval key, `stages`, `metrics`
-    (the rows of metrics.jsonl) and `audits` (those of audits.json) by stage key.
+    (the rows of metrics.jsonl) and `audits` (those of audits.json) by stage key. `answers` are
+    columns: one row an answer in stored order, one column a field of `EvalRecord`.
     """
 
     path: Path
@@ -90,19 +91,21 @@ class Run:
     stages: dict[str, Stage]
     metrics: dict[str, list[dict[str, Any]]]
     audits: dict[str, list[Audit]]
-    answers: dict[str, list[EvalRecord]]
+    answers: dict[str, pd.DataFrame]
     test_ledgers: dict[str, Ledger]
     notes: tuple[str, ...]
 
     @property
     def records(self) -> pd.DataFrame:
         """Every answer of every arm: columns arm, seed and the fields of `EvalRecord`."""
-        rows = [
-            {"arm": arm.arm, "seed": arm.seed, **asdict(record)}
-            for arm in self.arms
-            for record in self.answers[arm.eval]
-        ]
-        return pd.DataFrame(rows)
+        own = [self.answers[arm.eval].assign(arm=arm.arm, seed=arm.seed) for arm in self.arms]
+        columns = ["arm", "seed", *self.answers[self.arms[0].eval].columns]
+        return pd.concat([frame.loc[:, columns] for frame in own], ignore_index=True)
+
+    @cached_property
+    def scores(self) -> dict[str, pd.Series]:
+        """The mean score of each example over its samples (index: example id), by eval key."""
+        return {key: _by_example(answers) for key, answers in self.answers.items()}
 
     @property
     def arm_names(self) -> list[str]:
@@ -187,11 +190,16 @@ def _ledger(folder: Path) -> Ledger:
     return Ledger.from_json((folder / "ledger.json").read_text("utf-8"))
 
 
-def _answers(folder: Path) -> list[EvalRecord]:
-    records = read_records(folder / "records.parquet")
-    if not records:
+def _answers(folder: Path) -> pd.DataFrame:
+    answers = read_answers(folder / "records.parquet")
+    if answers.empty:
         raise ReportError(f"{folder} holds no answer; delete it and run the spec again")
-    return records
+    return answers
+
+
+def _by_example(answers: pd.DataFrame) -> pd.Series:
+    score = answers.set_index("example_id")["score"]
+    return pd.Series(score.groupby(level=0, sort=False).mean())
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:

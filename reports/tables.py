@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from evaluation.compare import Comparison, adjust, compare, score_interval, scores_by_example
+from evaluation.compare import Comparison, adjust, compare, score_interval
 from reports.load import Arm, ReportError, Run
 
 SUMMARY = (
@@ -107,7 +107,7 @@ def _pairs(run: Run) -> Iterator[tuple[Arm, Arm]]:
 
 
 def _scores(run: Run, arm: Arm) -> dict[str, float]:
-    return scores_by_example((r.example_id, r.score) for r in run.answers[arm.eval])
+    return run.scores[arm.eval].to_dict()
 
 
 def _row(run: Run, arm: Arm) -> dict[str, object]:
