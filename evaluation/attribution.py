@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from evaluation.compare import Contrast, aligned, contrast
@@ -39,11 +38,9 @@ def attribute(base: Scores, prompt: Scores, weights: Scores, both: Scores) -> At
 
     Raises ValueError when there is no example, or when an example is not in all of them.
     """
-    cells = aligned([base, prompt, weights, both])
-    base_E, prompt_E, weights_E, both_E = cells
-    spread = float(np.max(cells) - np.min(cells))
+    base_E, prompt_E, weights_E, both_E = aligned([base, prompt, weights, both])
     return Attribution(
-        contrast(((weights_E - base_E) + (both_E - prompt_E)) / 2, spread=spread, reach=1),
-        contrast(((prompt_E - base_E) + (both_E - weights_E)) / 2, spread=spread, reach=1),
-        contrast(both_E - prompt_E - weights_E + base_E, spread=2 * spread, reach=2),
+        contrast(((weights_E - base_E) + (both_E - prompt_E)) / 2, reach=1),
+        contrast(((prompt_E - base_E) + (both_E - weights_E)) / 2, reach=1),
+        contrast(both_E - prompt_E - weights_E + base_E, reach=2),
     )

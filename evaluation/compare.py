@@ -97,19 +97,23 @@ def compare(
     difference_E = (b_E - a_E).round(12)  # equal differences may differ in the last bit
     fixed, broken, n = int((difference_E > 0).sum()), int((difference_E < 0).sum()), len(a_E)
     interval = paired_interval(a_E, b_E)
-    p = mcnemar(fixed, broken) if _is_binary(a_E, b_E) else sign_flip(difference_E, seed)
+    p = mcnemar(fixed, broken) if is_binary(a_E, b_E) else sign_flip(difference_E, seed)
     found = Comparison(math.fsum(difference_E) / n, *interval(LEVEL), p, fixed, broken, n)
     return found if margin is None else noninferiority(found, interval, margin)
 
 
-def paired_interval(a_E: np.ndarray, b_E: np.ndarray) -> Callable[[float], Interval]:
-    """The interval of the mean of b - a at any level, as `compare` chooses it."""
+def paired_interval(
+    a_E: np.ndarray, b_E: np.ndarray, *, unseen: float | None = None
+) -> Callable[[float], Interval]:
+    """The interval of the mean of b - a at any level, as `compare` chooses it.
+
+    `unseen` is how large a difference may not have shown yet (`intervals.difference_interval`).
+    """
     difference_E = (b_E - a_E).round(12)
-    if _is_binary(a_E, b_E):
+    if is_binary(a_E, b_E):
         fixed, broken = int((difference_E > 0).sum()), int((difference_E < 0).sum())
         return partial(pair_interval, fixed, broken, len(a_E))
-    spread = float(max(a_E.max(), b_E.max()) - min(a_E.min(), b_E.min()))
-    return partial(difference_interval, difference_E, spread, 1.0)
+    return partial(difference_interval, difference_E, 1.0, unseen=unseen)
 
 
 def noninferiority(
@@ -133,17 +137,16 @@ def noninferiority(
     return replace(found, margin=margin, p_noninferior=p)
 
 
-def contrast(values: np.ndarray, *, spread: float, reach: float, seed: int = 0) -> Contrast:
+def contrast(values: np.ndarray, *, reach: float, seed: int = 0) -> Contrast:
     """Does a figure differ from 0 in the mean? `values` holds one an example, -reach to reach.
 
     For figures that are themselves differences of scores of one example, so that the interval and
-    the test are paired, as for graded scores in `compare`; `spread` is how large a figure the
-    scores seen could make. Raises ValueError without values.
+    the test are paired, as for graded scores in `compare`. Raises ValueError without values.
     """
     if len(values) == 0:
         raise ValueError("nothing to contrast: no example was answered")
     value_E = np.asarray(values, dtype=float).round(12)
-    low, high = difference_interval(value_E, spread, reach)
+    low, high = difference_interval(value_E, reach)
     p = sign_flip(value_E, seed)
     return Contrast(math.fsum(value_E) / len(value_E), low, high, p, len(value_E))
 
@@ -169,7 +172,7 @@ def score_interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[fl
     if len(values) == 0:
         raise ValueError("no score, no interval")
     value_E = np.asarray(values, dtype=float)
-    if _is_binary(value_E):
+    if is_binary(value_E):
         return share_interval(int(value_E.sum()), len(value_E))
     return mean_interval(value_E, 0.0, 1.0)
 
@@ -207,5 +210,5 @@ def _positions(first: pd.Index, ids: pd.Index) -> np.ndarray | slice:
     )
 
 
-def _is_binary(*arms: np.ndarray) -> bool:
+def is_binary(*arms: np.ndarray) -> bool:
     return all(bool(((value_E == 0) | (value_E == 1)).all()) for value_E in arms)

@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 LEVEL = 0.95
 CAUTION = 1.02  # 2.00 standard errors for 1.96: see `pair_interval`
+BEYOND = 1.5  # see `difference_interval`
 LARGE = 5000  # above so many examples the mean is normal enough, whatever the scores
 HALVINGS = 60  # of a stretch at most 2 long
 
@@ -70,18 +71,21 @@ def mean_interval(
 
 
 def difference_interval(
-    values: np.ndarray, spread: float, reach: float, level: float = LEVEL
+    values: np.ndarray, reach: float, level: float = LEVEL, *, unseen: float | None = None
 ) -> Interval:
-    """`mean_interval` of differences, one an example: what has not shown is as large as `spread`.
+    """`mean_interval` of differences, one an example, that could lie in [-reach, reach].
 
-    `spread` is that of the scores seen; differences could lie in [-reach, reach]. n equal ones say
-    that a share q of others, q = 1 - 0.025^(1/n), would have shown (Clopper and Pearson; about 3.7
-    / n): the interval then allows for that share at either extreme.
+    What has not shown yet is taken to be as large as `unseen`, or else half as large again as the
+    largest difference seen. n equal differences say that a share q of others, q = 1 - 0.025^(1/n),
+    would have shown (Clopper and Pearson; about 3.7 / n): the interval then allows for that share
+    at either extreme.
     """
     if np.ptp(values) > 0:
-        return mean_interval(values, -spread, spread, level)
-    value, unseen = float(values[0]), 1 - ((1 - level) / 2) ** (1 / len(values))
-    return value - unseen * (value + reach), value + unseen * (reach - value)
+        largest = float(np.abs(values).max())
+        end = min(reach, BEYOND * largest if unseen is None else max(unseen, largest))
+        return mean_interval(values, -end, end, level)
+    value, share = float(values[0]), 1 - ((1 - level) / 2) ** (1 / len(values))
+    return value - share * (value + reach), value + share * (reach - value)
 
 
 def tango(

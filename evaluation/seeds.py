@@ -26,6 +26,7 @@ from evaluation.compare import (
     Comparison,
     aligned,
     compare,
+    is_binary,
     noninferiority,
     paired_interval,
     score_interval,
@@ -72,7 +73,9 @@ def compare_seeds(
     pooled = compare(pd.Series(a_E, ids), pd.Series(b_E, ids), seed=seed)
     difference_SE = (b_SE - a_SE).round(12)
     variance = seed_variance(difference_SE)
-    examples = paired_interval(a_E, b_E)
+    # right and wrong answers differ by 1, though means over seeds may not have shown it
+    unseen = 1.0 if is_binary(score_SE) else None
+    examples = paired_interval(a_E, b_E, unseen=unseen)
 
     def interval(level: float) -> Interval:
         return _widened(pooled.delta, examples(level), variance, len(a), level)

@@ -24,7 +24,18 @@ from tasks.types import TaskError
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
-    *("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits"),
+    *(
+        "summary",
+        "pairs",
+        "seeds",
+        "samples",
+        "failures",
+        "flow",
+        "slices",
+        "cost",
+        "curves",
+        "audits",
+    ),
     "attribution",
 )
 
@@ -54,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("run", type=Path)
     compare.add_argument("before", help="an arm")
     compare.add_argument("after", help="another arm")
+    compare.add_argument(
+        "--margin", type=float, metavar="POINTS", help="is AFTER worse by less than that?"
+    )
     compare.add_argument("--format", choices=FORMATS, default="terminal")
     compare.set_defaults(do=verbs.compare)
 

@@ -67,8 +67,9 @@ def compare(options: Namespace) -> int:
     from reports import table
 
     arms = (options.before, options.after)
-    for name in ("pairs", "flow"):
-        print(table(options.run, name, options.format, arms=arms))
+    margin = None if options.margin is None else options.margin / 100
+    print(table(options.run, "pairs", options.format, arms=arms, margin=margin))
+    print(table(options.run, "flow", options.format, arms=arms))
     return 0
 
 

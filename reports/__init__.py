@@ -1,7 +1,7 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
-`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves`,
-`audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
+`load_run` reads one; `summary`, `pairs`, `seeds`, `samples`, `failures`, `flow`, `slices`, `cost`,
+`curves`, `audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
 `report_markdown` return text, `attribution_in_words` a sentence for each arm.
 """
 
@@ -11,7 +11,8 @@ from reports.audits import audits, tripped
 from reports.cost import cost, curves
 from reports.load import ReportError, Run, load_run
 from reports.report import TABLES, report_markdown, table
-from reports.tables import pairs, summary
+from reports.samples import samples
+from reports.tables import pairs, seeds, summary
 
 __all__ = [
     "TABLES",
@@ -27,6 +28,8 @@ __all__ = [
     "load_run",
     "pairs",
     "report_markdown",
+    "samples",
+    "seeds",
     "slices",
     "summary",
     "table",

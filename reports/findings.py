@@ -50,21 +50,14 @@ def _parent(run: Run, best: str) -> str | None:
 
 
 def _gain(run: Run, parent: str, best: str) -> str:
-    seeds = [arm.seed for arm in run.arms if arm.arm == best]
-    met = [found for seed in seeds if (found := versus(run, parent, best, seed)) is not None]
-    if not met:
+    found = versus(run, parent, best)
+    if found is None:
         return ""
-    gain = sum(found.delta for found in met) / len(met)
-    said = f"Against **{escape.markdown(parent)}** it gains {points(gain)} points"
-    sure = [found.p_adjusted < LEVEL for found in met]
-    if len(met) > 1:
-        return (
-            f"{said} on average, beyond noise (p < {LEVEL} after Holm) "
-            f"at {sum(sure)} of {len(met)} seeds."
-        )
-    [found] = met
+    said = f"Against **{escape.markdown(parent)}** it gains {points(found.delta)} points"
+    if found.seeds > 1:
+        said += f" (mean of {found.seeds} seeds, sd {100 * found.seed_sd:.1f})"
     span = f"[{points(found.low)}, {points(found.high)}]"
-    claim = "beyond noise" if sure[0] else "not beyond noise"
+    claim = "beyond noise" if found.p_adjusted < LEVEL else "not beyond noise"
     return f"{said} {span}, {claim} (p {_relation(found.p_adjusted)} after Holm)."
 
 

@@ -29,6 +29,10 @@ Row = dict[str, Any]
 _HEADINGS = {
     "delta": "delta (points)",
     "p_adjusted": "p (Holm)",
+    "seed_sd": "seed sd",
+    "mean_at_k": "mean@k",
+    "pass_at_k": "pass@k",
+    "p_noninferior": "p (worse)",
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
 }
@@ -36,10 +40,13 @@ _EFFECTS = ("weights", "prompt", "interaction")
 _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
 _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
+_BOUNDS |= {"mean_at_k": ("mean_low", "mean_high"), "pass_at_k": ("pass_low", "pass_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
-_SHARES = {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
-_CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
+_SHARES = {"mean_at_k", "pass_at_k"}
+_SHARES |= {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_SIZES = {"seed_sd", "margin"}  # in points, without a sign
+_CHANCES = {"p", "p_adjusted", "p_noninferior", *(f"{name}_p" for name in _EFFECTS)}
 
 
 def percent(share: float) -> str:
@@ -117,6 +124,8 @@ class _Texts:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
         names = [str(name) for name in self.frame.columns if name not in bounds]
+        if "seed_sd" in names and bool(self.frame["seed_sd"].isna().all()):
+            names.remove("seed_sd")  # one seed has none, and the summary is wide as it is
         return {name: pd.api.types.is_numeric_dtype(self.frame[name]) for name in names}
 
     def heading(self, name: str) -> str:
@@ -148,6 +157,8 @@ def _figure(name: str, value: float) -> str:
         return percent(value)
     if name in _DIFFERENCES:
         return points(value)
+    if name in _SIZES:
+        return f"{100 * value:.1f}"
     if name in _CHANCES:
         return p_value(value)
     if name == "seconds":

@@ -17,7 +17,8 @@ from reports.findings import findings
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.render import FORMATS, Format, render
-from reports.tables import best_arm, pair, pairs, summary
+from reports.samples import samples
+from reports.tables import best_arm, pair, pairs, seeds, summary
 
 
 def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
@@ -30,6 +31,8 @@ def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "summary": summary,
     "pairs": pairs,
+    "seeds": seeds,
+    "samples": samples,
     "failures": failures,
     "flow": _flow,
     "slices": slices,
@@ -46,12 +49,14 @@ def table(
     format: Format = "terminal",
     *,
     arms: Sequence[str] = (),
+    margin: float | None = None,
 ) -> str:
     """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
     `flow` and `pairs` two arms are from and to; without any, `flow` goes from the baseline to the
-    best other arm. Below `attribution` its sentences follow, though not in CSV.
+    best other arm. Two arms in `pairs` take a `margin` in score units (see `tables.pair`). Below
+    `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -69,7 +74,7 @@ def table(
     if name == "flow":
         frame = _flow(run, arms)
     elif name == "pairs" and len(arms) == 2:
-        frame = pair(run, *arms)
+        frame = pair(run, *arms, margin=margin)
     else:
         frame = _about(TABLES[name](run), arms)
     title = f"{run.info['name']}: {name}"
@@ -105,6 +110,10 @@ def report_markdown(run: Run) -> str:
     ]
     if len(run.arm_names) > 1:
         parts.append(_section("Every pair of arms", pairs(run)))
+    if len({arm.seed for arm in run.arms}) > 1:
+        parts.append(_section("Every seed", seeds(run)))
+    if not (several := samples(run)).empty:
+        parts.append(_section("Several answers to an example", several))
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))

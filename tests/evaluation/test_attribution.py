@@ -74,4 +74,4 @@ def test_no_example_and_other_examples_are_refused():
     with pytest.raises(ValueError, match="no example"):
         attribute(scores(), scores(), scores(), scores())
     with pytest.raises(ValueError, match="no example"):
-        contrast(np.array([]), spread=1, reach=1)
+        contrast(np.array([]), reach=1)
