@@ -98,7 +98,8 @@ def compare(
     fixed, broken, n = int((difference_E > 0).sum()), int((difference_E < 0).sum()), len(a_E)
     interval = paired_interval(a_E, b_E)
     p = mcnemar(fixed, broken) if is_binary(a_E, b_E) else sign_flip(difference_E, seed)
-    found = Comparison(math.fsum(difference_E) / n, *interval(LEVEL), p, fixed, broken, n)
+    delta = (math.fsum(b_E) - math.fsum(a_E)) / n
+    found = Comparison(delta, *interval(LEVEL), p, fixed, broken, n)
     return found if margin is None else noninferiority(found, interval, margin)
 
 

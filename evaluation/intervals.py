@@ -81,11 +81,27 @@ def difference_interval(
     at either extreme.
     """
     if np.ptp(values) > 0:
-        largest = float(np.abs(values).max())
-        end = min(reach, BEYOND * largest if unseen is None else max(unseen, largest))
+        end = _end(values, reach, unseen)
         return mean_interval(values, -end, end, level)
     value, share = float(values[0]), 1 - ((1 - level) / 2) ** (1 / len(values))
     return value - share * (value + reach), value + share * (reach - value)
+
+
+def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = None) -> float:
+    """Two-sided p of "the mean is 0": 1 less the highest level whose interval leaves out 0."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    if np.ptp(values) == 0:
+        return min(1.0, 2 * (reach / (reach + abs(mean))) ** n)
+    if n > LARGE:
+        return float(2 * stats.t.sf(abs(mean) / (np.std(values, ddof=1) / math.sqrt(n)), n - 1))
+    end = _end(values, reach, unseen)
+    above = float(chance_above(np.sort(values)[None], -end, end)[0])
+    return 2 * min(above, 1 - above)
+
+
+def _end(values: np.ndarray, reach: float, unseen: float | None) -> float:
+    largest = float(np.abs(values).max())
+    return min(reach, BEYOND * largest if unseen is None else max(unseen, largest))
 
 
 def tango(

@@ -9,7 +9,9 @@ seed. With d_is the difference of example i at seed s, the mean of all has the v
 of the first two and must count once; Searle, Casella and McCulloch, Variance Components, 1992).
 The examples' part is taken as `compare` takes it, so that seeds which agree give what one seed
 would. The seeds' part is added to it in squares, with the t quantile of S - 1 degrees of freedom
-(limits of a sum recovered from the limits of its parts: Zou and Donner, 2008).
+(limits of a sum recovered from the limits of its parts: Zou and Donner, 2008). p is that of the
+interval: sign flips would be wrong of means over seeds against an arm that never changes, since
+such differences are skewed though the arms are equally good.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from evaluation.compare import (
     paired_interval,
     score_interval,
 )
-from evaluation.intervals import LEVEL, Interval
+from evaluation.intervals import LEVEL, Interval, difference_p
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def compare_seeds(
     # right and wrong answers differ by 1, though means over seeds may not have shown it
     unseen = 1.0 if is_binary(score_SE) else None
     examples = paired_interval(a_E, b_E, unseen=unseen)
+    p = pooled.p if is_binary(a_E, b_E) else difference_p(_mean(difference_SE), 1.0, unseen=unseen)
 
     def interval(level: float) -> Interval:
         return _widened(pooled.delta, examples(level), variance, len(a), level)
@@ -85,7 +88,7 @@ def compare_seeds(
         pooled,
         low=max(-1.0, low),
         high=min(1.0, high),
-        p=_p(pooled.delta, pooled.p, variance, len(a)),
+        p=_p(pooled.delta, p, variance, len(a)),
         seeds=len(a),
         seed_sd=_seed_sd(difference_SE),
     )
@@ -121,7 +124,7 @@ def _mean(value_SE: np.ndarray) -> np.ndarray:
 
 
 def _seed_sd(value_SE: np.ndarray) -> float:
-    return float(value_SE.mean(axis=1).round(12).std(ddof=1))
+    return round(float(value_SE.mean(axis=1).std(ddof=1)), 12)
 
 
 def _widened(

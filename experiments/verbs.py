@@ -22,12 +22,16 @@ def run(options: Namespace) -> int:
             return 0
         from experiments.attribution import describe_cells
         from experiments.plan import describe
+        from experiments.power import dry_run_line
         from experiments.run import prepare
         from experiments.store import RunFolder
 
-        plan = prepare(spec, base).plan
+        prepared = prepare(spec, base)
+        plan = prepared.plan
         done = RunFolder(options.out / spec.name).done_stages()
         print("\n".join([*describe(spec, plan, done), *describe_cells(spec, plan)]))
+        if len(spec.arms) > 1:
+            print(dry_run_line(prepared.tested, len(spec.arms)))
         return 0
     from experiments.run import run as run_spec
 
@@ -79,6 +83,31 @@ def failures(options: Namespace) -> int:
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    return 0
+
+
+def power(options: Namespace) -> int:
+    """What so many examples show, and how many a wanted difference takes."""
+    from experiments.power import Design, describe_power
+    from tasks.load import load_task
+    from tasks.splits import required_split
+
+    n = options.n
+    if n is None and options.task is not None:
+        n = len(required_split(load_task(options.task), "test"))
+    difference = None if options.difference is None else options.difference / 100
+    if n is None and difference is None:
+        raise SpecError("power: of how many examples? write a task, --n 300 or --difference 5")
+    if difference == 0:
+        raise SpecError("power: no number of examples shows a difference of 0; write another")
+    design = Design(
+        options.baseline_rate,
+        options.correlation,
+        options.sd,
+        options.power,
+        options.comparisons,
+    )
+    print("\n".join(describe_power(design, n, difference)))
     return 0
 
 
