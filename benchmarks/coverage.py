@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def all_pairs() -> Iterator[Pairs]:
 
 def share_coverage(n: int, rate: float, method: str = "ours") -> float:
     """Exact coverage of an interval of one arm's share: ours, or statsmodels' by its name."""
-    right = np.arange(*stats.binom.ppf([1e-9, 1 - 1e-9], n, rate).astype(int) + [0, 1])
+    right = _likely(n, rate)
     if method == "ours":
         found = np.array([intervals.share_interval(int(x), n) for x in right])
     else:
@@ -71,7 +71,7 @@ def possible_shares(n: int, rate: float) -> list[float]:
     return sorted(set(found[(found >= LEAST) & (found <= MOST)].tolist()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_coverage(case: Pairs, caution: float = intervals.CAUTION) -> float:
     """Exact coverage of Tango's interval, `caution` times as far out as the nominal one."""
     fixed_C, broken_C, chance_C = _outcomes(case.n, *case.rates)
@@ -242,11 +242,14 @@ def _never_after(b_C: np.ndarray, c_C: np.ndarray, top: int, *steps: tuple[int, 
 
 def _outcomes(n: int, fixed: float, broken: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(fixed, broken, chance) of all outcomes but those of one in a billion."""
-    low_B, high_B = stats.binom.ppf([1e-9, 1 - 1e-9], n, fixed).astype(int)
-    low_C, high_C = stats.binom.ppf([1e-9, 1 - 1e-9], n, broken).astype(int)
-    b, c = np.meshgrid(np.arange(low_B, high_B + 1), np.arange(low_C, high_C + 1))
+    b, c = np.meshgrid(_likely(n, fixed), _likely(n, broken))
     b, c = b.ravel(), c.ravel()
     return b, c, _chances(n, b, c, fixed, broken)
+
+
+def _likely(n: int, rate: float) -> np.ndarray:
+    low, high = stats.binom.ppf([1e-9, 1 - 1e-9], n, rate).astype(int)
+    return np.arange(low, high + 1)
 
 
 def _chances(n: int, b: np.ndarray, c: np.ndarray, fixed: float, broken: float) -> np.ndarray:

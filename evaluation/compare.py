@@ -127,14 +127,12 @@ def noninferiority(
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin {margin} is no difference of scores; write one between 0 and 1")
-    inside, outside = 1e-9, 1 - 1e-9  # levels at which the interval excludes, or holds, -margin
+    without, within = 0.0, 1.0  # levels whose interval leaves -margin out, or holds it
     for _ in range(30):
-        level = (inside + outside) / 2
-        if interval(level)[0] > -margin:
-            inside = level
-        else:
-            outside = level
-    p = (1 - inside) / 2 if found.delta > -margin else (1 + inside) / 2
+        level = (without + within) / 2
+        low, high = interval(level)
+        without, within = (without, level) if low <= -margin <= high else (level, within)
+    p = (1 - without) / 2 if found.delta > -margin else (1 + without) / 2
     return replace(found, margin=margin, p_noninferior=p)
 
 

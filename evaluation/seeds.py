@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from evaluation.compare import (
     Comparison,
@@ -34,6 +34,7 @@ from evaluation.compare import (
     score_interval,
 )
 from evaluation.intervals import LEVEL, Interval, difference_p
+from evaluation.significance import mcnemar
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,29 @@ def compare_seeds(
         return compare(a[0], b[0], margin=margin, seed=seed)
     score_SE = np.array(aligned([*a, *b]))
     a_SE, b_SE = score_SE[: len(a)], score_SE[len(a) :]
-    a_E, b_E, ids = _mean(a_SE), _mean(b_SE), a[0].index
-    pooled = compare(pd.Series(a_E, ids), pd.Series(b_E, ids), seed=seed)
+    a_E, b_E = _mean(a_SE), _mean(b_SE)
     difference_SE = (b_SE - a_SE).round(12)
-    variance = seed_variance(difference_SE)
+    difference_E = _mean(difference_SE)
+    delta = (math.fsum(b_E) - math.fsum(a_E)) / len(a_E)
+    fixed, broken = int((difference_E > 0).sum()), int((difference_E < 0).sum())
     # right and wrong answers differ by 1, though means over seeds may not have shown it
     unseen = 1.0 if is_binary(score_SE) else None
     examples = paired_interval(a_E, b_E, unseen=unseen)
-    p = pooled.p if is_binary(a_E, b_E) else difference_p(_mean(difference_SE), 1.0, unseen=unseen)
+    agree = is_binary(a_E, b_E)
+    p = mcnemar(fixed, broken) if agree else difference_p(difference_E, 1.0, unseen=unseen)
+    variance = seed_variance(difference_SE)
 
     def interval(level: float) -> Interval:
-        return _widened(pooled.delta, examples(level), variance, len(a), level)
+        low, high = _widened(delta, examples(level), variance, len(a), level)
+        return max(-1.0, low), min(1.0, high)
 
-    low, high = interval(LEVEL)
-    found = replace(
-        pooled,
-        low=max(-1.0, low),
-        high=min(1.0, high),
-        p=_p(pooled.delta, p, variance, len(a)),
+    found = Comparison(
+        delta,
+        *interval(LEVEL),
+        _p(delta, p, variance, len(a)),
+        fixed,
+        broken,
+        len(a_E),
         seeds=len(a),
         seed_sd=_seed_sd(difference_SE),
     )
@@ -136,13 +142,20 @@ def _widened(
 
 
 def _p(delta: float, p: float, variance: float, seeds: int) -> float:
-    """The examples' p, with the seeds' variance added.
+    """The examples' p, with the seeds' variance added: that of the widened interval.
 
-    That p stands for a delta of so many standard errors, which gives back the error. The sum of
-    both has the degrees of freedom Satterthwaite's rule gives it, only the seeds' being few.
+    Their p stands for a delta of so many standard errors, which gives back the error; then it is
+    the p at which z² error² + t² variance = delta².
     """
-    if variance == 0 or p == 1 or delta == 0:
+    if variance == 0 or p >= 1 or delta == 0:
         return p
-    total = (delta / float(stats.norm.isf(p / 2))) ** 2 + variance
-    freedom = (seeds - 1) * (total / variance) ** 2
-    return float(2 * stats.t.sf(abs(delta) / math.sqrt(total), freedom))
+    error = abs(delta) / float(stats.norm.isf(p / 2))
+
+    def beyond(log_p: float) -> float:
+        half = math.exp(log_p) / 2
+        reach = math.hypot(
+            stats.norm.isf(half) * error, stats.t.isf(half, seeds - 1) * variance**0.5
+        )
+        return reach - abs(delta)
+
+    return math.exp(float(optimize.root_scalar(beyond, bracket=(-600.0, 0.0)).root))

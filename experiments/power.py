@@ -87,8 +87,8 @@ def dry_run_line(n: int, arms: int) -> str:
         return f"power: {n} test examples are too few to show any difference between arms"
     return (
         f"power: {n} test examples show a difference of {100 * size:.1f} points with a chance of "
-        f"80 %, {_level(design)}, where the baseline is right half the time and the arms have nothing "
-        "in common; less is enough elsewhere (tasklift power)"
+        f"80 %, {_level(design)}, where the baseline is right half the time and the arms have "
+        "nothing in common; less is enough elsewhere (tasklift power)"
     )
 
 

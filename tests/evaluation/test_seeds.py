@@ -101,16 +101,9 @@ def test_not_worse_by_the_margin() -> None:
     assert found.reversed().margin is None
 
 
-def draw(
-    rng: np.random.Generator,
-    seeds: int,
-    n: int,
-    rate: float,
-    change: float,
-    sd: float,
-    shared: bool,
-) -> tuple[list[pd.Series], list[pd.Series]]:
+def draw(rng: np.random.Generator, case: tuple) -> tuple[list[pd.Series], list[pd.Series]]:
     """0/1 answers: hard and easy examples common to all; seeds of b are better or worse by `sd`."""
+    seeds, n, rate, change, sd, shared = case
     hard_E = rng.standard_normal(n)
 
     def answers(at: float) -> pd.Series:
@@ -136,9 +129,9 @@ CASES = [
 
 def covered(case: tuple, draws: int) -> tuple[float, float]:
     """(coverage, how often p < 0.05)"""
-    seeds, n, rate, change, sd, shared = case
+    change = case[3]
     rng = np.random.default_rng(7)
-    found = [compare_seeds(*draw(rng, seeds, n, rate, change, sd, shared)) for _ in range(draws)]
+    found = [compare_seeds(*draw(rng, case)) for _ in range(draws)]
     inside = [one.low <= change <= one.high for one in found]
     return float(np.mean(inside)), float(np.mean([one.p < 0.05 for one in found]))
 
@@ -148,7 +141,7 @@ def test_intervals_over_seeds_hold_the_truth(case: tuple) -> None:
     """250 draws, so 91 % is three standard errors below 95. Without the seeds' part the first case
     would hold it in 66 %; without allowing for answers not seen yet, the second in 82 %."""
     inside, false = covered(case, 250)
-    assert inside >= 0.91 and false <= 0.09
+    assert inside >= 0.91 and (case[3] != 0 or false <= 0.09)
 
 
 @pytest.mark.slow
