@@ -73,11 +73,17 @@ def compare(options: Namespace) -> int:
 
 
 def failures(options: Namespace) -> int:
-    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    """What each arm, or one of them, still gets wrong: classes with counts and an example.
+
+    Then the systematic errors of that arm, or the best one, and with --judge what another model
+    calls the failures. In CSV, the classes alone.
+    """
     from reports import table
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    if options.format != "csv":
+        print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
     return 0
 
 
