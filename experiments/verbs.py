@@ -84,6 +84,15 @@ def failures(options: Namespace) -> int:
     print(table(options.run, "failures", options.format, arms=arms), end="")
     if options.format != "csv":
         print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
+    if options.judge:
+        from experiments.judging import judged, open_judge
+        from reports import load_run
+
+        run = load_run(options.run)
+        judge = open_judge(options.judge, options.endpoint, options.key_env)
+        print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
+    elif options.endpoint or options.key_env:
+        raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
     return 0
 
 
