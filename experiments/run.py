@@ -87,6 +87,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "model_fingerprint": experiment.weights,
             **experiment.surroundings,
             "test_opened": folder.read("run.json").get("test_opened", 0),
+            "overlapping": list(experiment.overlapping),
             "complete": False,
         },
     )
