@@ -9,22 +9,33 @@ from pathlib import Path
 import pandas as pd
 
 from reports import escape
-from reports.answers import failures, flow, slices
+from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
 from reports.findings import findings
+from reports.flow import flow, flow_links
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
+from reports.reads import reads, reads_markdown
 from reports.render import FORMATS, Format, render
 from reports.tables import best_arm, pair, pairs, summary
 
 
-def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
+    """From which arm to which: those named, else the baseline and the best other one."""
     if len(arms) not in (0, 2):
         raise ReportError(f"flow goes from one arm to another: name two arms, not {len(arms)}")
     a, b = arms or (run.baseline, best_arm(run, but=run.baseline))
-    return flow(run, a, b)
+    return a, b
+
+
+def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+    return flow(run, *_ends(run, arms))
+
+
+def _links(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+    return flow_links(run, *_ends(run, arms)).links
 
 
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
@@ -32,11 +43,13 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "pairs": pairs,
     "failures": failures,
     "flow": _flow,
+    "links": _links,
     "slices": slices,
     "cost": cost,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
+    "reads": reads,
 }
 
 
@@ -50,8 +63,8 @@ def table(
     """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
-    `flow` and `pairs` two arms are from and to; without any, `flow` goes from the baseline to the
-    best other arm. Below `attribution` its sentences follow, though not in CSV.
+    `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
+    baseline to the best other arm. Below `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -66,8 +79,8 @@ def table(
         )
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
-    if name == "flow":
-        frame = _flow(run, arms)
+    if name in ("flow", "links"):
+        frame = {"flow": _flow, "links": _links}[name](run, arms)
     elif name == "pairs" and len(arms) == 2:
         frame = pair(run, *arms)
     else:
@@ -99,6 +112,7 @@ def report_markdown(run: Run) -> str:
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
         _header(run),
+        reads_markdown(run),
         "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
