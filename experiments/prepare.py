@@ -30,6 +30,7 @@ class Experiment:
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
+    `overlapping` are the ids of test examples that stand in train or dev too, where it is allowed.
     `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
     `before`; it alone knows the test examples, and no method gets to see it.
     """
@@ -44,6 +45,7 @@ class Experiment:
     weights: str
     sampling: Sampling
     surroundings: dict[str, Any]
+    overlapping: tuple[str, ...]
     refuse_leaks: Callable[..., None] = field(repr=False)
 
     @property
@@ -82,7 +84,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         "dev": required_split(task, "dev", spec.splits.dev),
         "test": required_split(task, "test", spec.splits.test),
     }
-    check_disjoint(splits)
+    overlaps = check_disjoint(splits, allow_overlap=spec.allow_overlap)
     folder = resolve(locate_model(spec.model.source, base))
     for name, examples in splits.items():
         _check_room(folder, task, name, examples, sampling.max_tokens)
@@ -102,6 +104,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         weights=weights,
         sampling=sampling,
         surroundings=around,
+        overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),
         refuse_leaks=partial(
             check_prompt,
             train=splits["train"],

@@ -79,6 +79,7 @@ class ExperimentSpec(_Section):
     """A whole experiment. `baseline` (the first arm by default) is what others are held against.
 
     With `attribution`, arms that move both prompt and weights are also evaluated with either alone.
+    With `allow_overlap`, examples of test may stand in train or dev, which the report then says.
     """
 
     name: str = Field(pattern=NAME)
@@ -91,6 +92,7 @@ class ExperimentSpec(_Section):
     arms: dict[str, list[Step]] = Field(min_length=1)
     baseline: str = ""
     attribution: bool = False
+    allow_overlap: bool = False
 
     @field_validator("model", mode="before")
     @classmethod
@@ -104,7 +106,7 @@ class ExperimentSpec(_Section):
             raise ValueError("seeds must be distinct; write e.g. [0, 1, 2]")
         return seeds
 
-    @field_validator("attribution", mode="before")
+    @field_validator("attribution", "allow_overlap", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> bool:
         if not isinstance(value, bool):

@@ -297,7 +297,7 @@ def _trained(spec: Any) -> Any:
     """The spec without what only asks for further evaluations of the same arms."""
     if not isinstance(spec, dict):
         return spec
-    return {key: value for key, value in spec.items() if key != "attribution"}
+    return {k: v for k, v in spec.items() if k not in ("attribution", "allow_overlap")}
 
 
 def _first_difference(found: Any, wanted: Any, where: str = "") -> str:
