@@ -24,9 +24,10 @@ from tasks.types import TaskError
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
-    *("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits"),
-    *("attribution", "error_types", "error_types_by_arm", "error_examples", "format"),
+    *("summary", "pairs", "failures", "flow", "links", "slices", "cost", "curves", "audits"),
+    *("attribution", "reads", "error_types", "error_types_by_arm", "error_examples", "format"),
 )
+COMPARED = ("pairs", "flow", "links")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("run", type=Path)
     compare.add_argument("before", help="an arm")
     compare.add_argument("after", help="another arm")
+    compare.add_argument("--table", choices=COMPARED, help="only this one; default: pairs, flow")
     compare.add_argument("--format", choices=FORMATS, default="terminal")
     compare.set_defaults(do=verbs.compare)
 

@@ -67,6 +67,9 @@ def compare(options: Namespace) -> int:
     from reports import table
 
     arms = (options.before, options.after)
+    if options.table:
+        print(table(options.run, options.table, options.format, arms=arms), end="")
+        return 0
     for name in ("pairs", "flow"):
         print(table(options.run, name, options.format, arms=arms))
     return 0

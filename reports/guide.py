@@ -35,7 +35,13 @@ same test examples and were scored by the task's own scorer, whatever reward the
   names arms that use some of the same work.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
-  both with another class, *still-correct* right in both.
+  both, a new class in place of the old one, *still-correct* right in both. *Unpaired* answers are
+  of one arm only: the other was *(not asked)* for that sample of that example. `--table links`
+  has the same flow as links between named nodes, as programs draw Sankey diagrams from; at each
+  node they add up to the arm's answers of that class.
+- **test reads** (`--table reads`): how often test has judged an arm of that name and seed. Dev is
+  there to choose between variants, test to judge the one chosen; an arm changed and judged again
+  may have been chosen by test. What other run folders read is not known here.
 - **Where an arm fails** lists systematic errors that nobody declared. *Failures concentrate* where
   a condition on the question (its `meta`, its words, its lengths, its gold answer), or two at once,
   holds; **fails** counts the answers to such questions that fail (as the class in **failure**, or
