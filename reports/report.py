@@ -87,15 +87,20 @@ def table(
         )
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
-    if name == "error_types":
-        return error_types_text(run, format, arms[0] if arms else None)
+    title = f"{run.info['name']}: {name}"
+    if (
+        name == "error_types"
+    ):  # its arm is the one looked into; a terminal has no room for all of it
+        arm = arms[0] if arms else None
+        if format == "terminal":
+            return f"{escape.plain(title)}\n\n{error_types_text(run, arm)}"
+        return render(error_types(run, arm), format)
     if name in ("flow", "links"):
         frame = {"flow": _flow, "links": _links}[name](run, arms)
     elif name == "pairs" and len(arms) == 2:
         frame = pair(run, *arms)
     else:
         frame = _about(TABLES[name](run), arms)
-    title = f"{run.info['name']}: {name}"
     text = render(frame, format, title=escape.plain(title))
     said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
     return f"{text}\n{said}" if said else text
