@@ -76,11 +76,26 @@ def compare(options: Namespace) -> int:
 
 
 def failures(options: Namespace) -> int:
-    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    """What each arm, or one of them, still gets wrong: classes with counts and an example.
+
+    Then the systematic errors of that arm, or the best one, and with --judge what another model
+    calls the failures. In CSV, the classes alone.
+    """
     from reports import table
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    if options.format != "csv":
+        print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
+    if options.judge:
+        from experiments.judging import judged, open_judge
+        from reports import load_run
+
+        run = load_run(options.run)
+        judge = open_judge(options.judge, options.endpoint, options.key_env)
+        print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
+    elif options.endpoint or options.key_env:
+        raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
     return 0
 
 
