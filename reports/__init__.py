@@ -2,7 +2,8 @@
 
 `load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves`,
 `audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
-`report_markdown` return text, `attribution_in_words` a sentence for each arm.
+`report_markdown` return text, `attribution_in_words` a sentence for each arm, `recommendation` the
+answer to the whole question.
 """
 
 from reports.answers import failures, flow, slices
@@ -10,6 +11,7 @@ from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
 from reports.cost import cost, curves
 from reports.load import ReportError, Run, load_run
+from reports.recommendation import recommendation
 from reports.report import TABLES, report_markdown, table
 from reports.tables import pairs, summary
 
@@ -26,6 +28,7 @@ __all__ = [
     "flow",
     "load_run",
     "pairs",
+    "recommendation",
     "report_markdown",
     "slices",
     "summary",

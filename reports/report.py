@@ -13,11 +13,12 @@ from reports.answers import failures, flow, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
-from reports.findings import findings
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
+from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
 from reports.tables import best_arm, pair, pairs, summary
+from reports.wording import MARKDOWN
 
 
 def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
@@ -93,13 +94,13 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, the answer, what was run, and how to read it."""
     wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
+        f"{recommendation(run, MARKDOWN)}\n",
         _header(run),
-        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
