@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluation.judge import UNIVERSAL_FAILURES
+from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
 from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
 from experiments.asking import ask_all
@@ -81,6 +81,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "task": task.name,
             "task_hash": task_hash(task),
             "failure_classes": {**UNIVERSAL_FAILURES, **task.failure_classes},
+            "format_failures": sorted({*FORMAT_FAILURES, *getattr(task, "format_failures", ())}),
             "baseline": spec.baseline,
             "model": without_home(spec.model.source),
             "model_fingerprint": experiment.weights,

@@ -58,12 +58,12 @@ def attribution_in_words(run: Run) -> dict[str, str]:
 
 def _scores(run: Run, cells: Cells) -> dict[str, Scores]:
     """The scores of each cell, by the name `attribute` has for it."""
-    return {cell: run.scores[key].to_dict() for cell, key in asdict(cells).items()}
+    return {cell: run.scores[key] for cell, key in asdict(cells).items()}
 
 
 def _means(run: Run, arm: Arm) -> dict[str, float]:
     assert arm.cells is not None  # `attributions` has no others
-    return {cell: fmean(scores.values()) for cell, scores in _scores(run, arm.cells).items()}
+    return {cell: float(scores.mean()) for cell, scores in _scores(run, arm.cells).items()}
 
 
 def _row(run: Run, arm: Arm, effects: Attribution) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.judge import UNIVERSAL_FAILURES
+from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
 from evaluation.records import read_answers
 from lm.ledger import Ledger
 
@@ -115,6 +115,11 @@ class Run:
     def baseline(self) -> str:
         return self.info["baseline"]
 
+    @property
+    def format_failures(self) -> frozenset[str]:
+        """The failure classes of format; the universal ones alone in runs that name no others."""
+        return frozenset(self.info.get("format_failures", FORMAT_FAILURES))
+
     def meaning(self, failure: str) -> str:
         """The sentence that explains a failure class, the task's own first."""
         own = self.info.get("failure_classes", {})
@@ -152,6 +157,8 @@ def _load(folder: Path) -> Run:
     info = json.loads((folder / "run.json").read_text("utf-8"))
     if not isinstance(info, dict) or not isinstance(info.get("failure_classes", {}), dict):
         raise ReportError(f"{folder}/run.json is no object of ours; run the spec again")
+    if not isinstance(info.get("format_failures", []), list):
+        raise ReportError(f"{folder}/run.json: format_failures is no list; run the spec again")
     if absent := [name for name in INFO if name not in info]:
         raise ReportError(f"{folder}/run.json has no {absent[0]!r}; run the spec again")
     if not arms:
