@@ -45,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
     run.set_defaults(do=verbs.run)
 
+    answer = verb.add_parser("answer", help="in words: which arm, how sure, at what cost")
+    answer.add_argument("run", type=Path, help="runs/NAME")
+    answer.set_defaults(do=verbs.answer)
+
     report = verb.add_parser("report", help="tables of a run folder")
     report.add_argument("run", type=Path, help="runs/NAME")
     report.add_argument("--table", choices=TABLES, help="one table instead of the whole report")

@@ -2,7 +2,8 @@
 
 `load_run` reads one. The functions that `TABLES` names return DataFrames for notebooks,
 `flow_links` two of them; `table`, `tripped` and `report_markdown` return text,
-`attribution_in_words` and `format_in_words` sentences.
+`attribution_in_words` and `format_in_words` sentences, `recommendation` the answer to the whole
+question.
 """
 
 from reports.answers import failures, slices
@@ -14,6 +15,7 @@ from reports.flow import Links, flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads
+from reports.recommendation import recommendation
 from reports.report import TABLES, report_markdown, table
 from reports.tables import pairs, summary
 
@@ -38,6 +40,7 @@ __all__ = [
     "load_run",
     "pairs",
     "reads",
+    "recommendation",
     "report_markdown",
     "slices",
     "summary",

@@ -12,6 +12,10 @@ GUIDE = f"""\
 An arm is a chain of methods that starts from the same model and prompt. All arms answered the
 same test examples and were scored by the task's own scorer, whatever reward they trained on.
 
+- The paragraph on top follows from the tables by rule (`reports/recommendation.py`). It
+  takes the best arm that beats the baseline beyond noise; a cheaper one where less than 3 points
+  are lost and they are inside the noise, or cost ten times as much. Where nothing beats the
+  baseline, it says whether that is known or cannot be told.
 - **n**: test examples. **score**: mean of the task's score over them, samples of one example
   averaged first. Its 95 % interval is Wilson's where every score is 0 or 1, else a percentile
   bootstrap.

@@ -15,14 +15,15 @@ from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
 from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.error_words import error_types_markdown, error_types_text
-from reports.findings import findings
 from reports.flow import flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown
+from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
 from reports.tables import best_arm, pair, pairs, summary
+from reports.wording import MARKDOWN
 
 
 def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
@@ -116,14 +117,14 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, the answer, what was run, and how to read it."""
     wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
+        f"{recommendation(run, MARKDOWN)}\n",
         _header(run),
         reads_markdown(run),
-        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
