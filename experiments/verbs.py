@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 from experiments.errors import SpecError
 from lm.ranks import is_first
@@ -36,16 +37,25 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder; show tripped wires and its first two tables."""
+    """Write the report into the run folder; show tripped wires, two tables and the answer."""
     from experiments.store import write_text
-    from reports import load_run, report_markdown, table, tripped
+    from reports import load_run, recommendation, report_markdown, table, tripped
 
     done = load_run(folder)
     write_text(folder / "report.md", report_markdown(done))
     for line in tripped(done):
         print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
+    print(f"{fill(recommendation(done), 100, break_on_hyphens=False)}\n")
     print(f"report: {folder / 'report.md'}")
+    return 0
+
+
+def answer(options: Namespace) -> int:
+    """Which arm to take, how sure that is, what it costs and what still fails: one paragraph."""
+    from reports import load_run, recommendation
+
+    print(fill(recommendation(load_run(options.run)), 100, break_on_hyphens=False))
     return 0
 
 
@@ -76,11 +86,26 @@ def compare(options: Namespace) -> int:
 
 
 def failures(options: Namespace) -> int:
-    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    """What each arm, or one of them, still gets wrong: classes with counts and an example.
+
+    Then the systematic errors of that arm, or the best one, and with --judge what another model
+    calls the failures. In CSV, the classes alone.
+    """
     from reports import table
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    if options.format != "csv":
+        print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
+    if options.judge:
+        from experiments.judging import judged, open_judge
+        from reports import load_run
+
+        run = load_run(options.run)
+        judge = open_judge(options.judge, options.endpoint, options.key_env)
+        print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
+    elif options.endpoint or options.key_env:
+        raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
     return 0
 
 

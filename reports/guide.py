@@ -12,6 +12,10 @@ GUIDE = f"""\
 An arm is a chain of methods that starts from the same model and prompt. All arms answered the
 same test examples and were scored by the task's own scorer, whatever reward they trained on.
 
+- The paragraph on top follows from the tables by rule (`reports/recommendation.py`). It
+  takes the best arm that beats the baseline beyond noise; a cheaper one where less than 3 points
+  are lost and they are inside the noise, or cost ten times as much. Where nothing beats the
+  baseline, it says whether that is known or cannot be told.
 - **n**: test examples. **score**: mean of the task's score over them, samples of one example
   averaged first. Its 95 % interval is Wilson's where every score is 0 or 1, else a percentile
   bootstrap.
@@ -42,6 +46,24 @@ same test examples and were scored by the task's own scorer, whatever reward the
 - **test reads** (`--table reads`): how often test has judged an arm of that name and seed. Dev is
   there to choose between variants, test to judge the one chosen; an arm changed and judged again
   may have been chosen by test. What other run folders read is not known here.
+- **Where an arm fails** lists systematic errors that nobody declared. *Failures concentrate* where
+  a condition on the question (its `meta`, its words, its lengths, its gold answer), or two at once,
+  holds; **fails** counts the answers to such questions that fail (as the class in **failure**, or
+  in any way), **rate** is their share, **rate elsewhere** that of all other answers, **lift** (in
+  CSV) the rate over that of all answers, **share** the share of all such failures that lie there.
+  A class that its task gives to one kind of question only is found just there. *Wrong answers of
+  one kind* are clusters told by a rule which can be checked in the records: "verb + "ed"" is an
+  answer that equals the input called verb with "ed" behind it; **mostly** is the declared class
+  most of them have, **where** the questions on which they concentrate.
+  Both were found on one half of the examples (Fisher's exact test, false-discovery rate 10 %,
+  Benjamini and Hochberg) and are listed only if the other half confirmed them: **p (Holm)** is its
+  p, adjusted for all that was to be confirmed, and **on the held-out half** gives its counts, the
+  only ones that choosing has not flattered. In these tests all samples and seeds of one example are
+  one case.
+- **format** and **capability** (`--table format`) split what arm b gains over arm a in right
+  answers: *format* is what comes from answers that failed on format in either of the two (not of
+  the form asked for: empty, truncated, repetition, unparsable, and what the task declares),
+  *error* from those where a scorer or program failed, *capability* the rest. They add up.
 - **weights**, **prompt**, **interaction** (where the spec says `attribution: true`): what of an
   arm's gain is due to what, from four policies with the same test examples: *base*, the *tuned
   prompt* on base weights, the *tuned weights* behind the base prompt, and *tuned both*, the arm.

@@ -13,13 +13,17 @@ from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
 from reports.cost import cost, curves
-from reports.findings import findings
+from reports.error_types import error_examples, error_types, error_types_by_arm
+from reports.error_words import error_types_markdown, error_types_text
 from reports.flow import flow, flow_links
+from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown
+from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
 from reports.tables import best_arm, pair, pairs, summary
+from reports.wording import MARKDOWN
 
 
 def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
@@ -42,6 +46,10 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "summary": summary,
     "pairs": pairs,
     "failures": failures,
+    "error_types": error_types,
+    "error_types_by_arm": error_types_by_arm,
+    "error_examples": error_examples,
+    "format": formats,
     "flow": _flow,
     "links": _links,
     "slices": slices,
@@ -64,7 +72,8 @@ def table(
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
     `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
-    baseline to the best other arm. Below `attribution` its sentences follow, though not in CSV.
+    baseline to the best other arm. `error_types` are those of the first of `arms`, else of the
+    best. Below `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -79,6 +88,8 @@ def table(
         )
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
+    if name == "error_types":
+        return error_types_text(run, format, arms[0] if arms else None)
     if name in ("flow", "links"):
         frame = {"flow": _flow, "links": _links}[name](run, arms)
     elif name == "pairs" and len(arms) == 2:
@@ -106,14 +117,14 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, the answer, what was run, and how to read it."""
     wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
+        f"{recommendation(run, MARKDOWN)}\n",
         _header(run),
         reads_markdown(run),
-        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
@@ -123,10 +134,13 @@ def report_markdown(run: Run) -> str:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
     parts.append(_section("What fails", failures(run)))
+    parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)
         title = f"From {escape.markdown(run.baseline)} to {escape.markdown(best)}"
         parts.append(_section(title, flow(run, run.baseline, best)))
+        if said := format_in_words(run, run.baseline, best):
+            parts.append(f"{said}.\n")
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
     parts.append(_section("Cost", cost(run)))
