@@ -15,6 +15,7 @@ from experiments.environment import surroundings
 from experiments.locate import locate_model, locate_task
 from experiments.plan import Plan, digest, make_plan
 from experiments.spec import ExperimentSpec
+from lm.flops import count_parameters
 from lm.ledger import Ledger
 from lm.source import resolve, weights_fingerprint
 from lm.types import LanguageModel, Sampling
@@ -30,6 +31,7 @@ class Experiment:
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
+    `parameters` is the model's size as `lm.flops` counts it.
     `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
     `before`; it alone knows the test examples, and no method gets to see it.
     """
@@ -42,6 +44,7 @@ class Experiment:
     plan: Plan
     exam: str
     weights: str
+    parameters: int
     sampling: Sampling
     surroundings: dict[str, Any]
     refuse_leaks: Callable[..., None] = field(repr=False)
@@ -100,6 +103,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         plan=make_plan(spec, world, base),
         exam=exam,
         weights=weights,
+        parameters=count_parameters(folder),
         sampling=sampling,
         surroundings=around,
         refuse_leaks=partial(

@@ -18,7 +18,7 @@ from evaluation.types import Context, Method, Policy
 from experiments.asking import ask_all
 from experiments.attribution import CELLS, cells, crossed
 from experiments.history import pass_rates
-from experiments.locate import code_files, locate_code
+from experiments.locate import code_files, locate_code, proposer_parameters
 from experiments.methods import KINDS
 from experiments.plan import Arm, Stage, digest
 from experiments.prepare import Experiment, prepare
@@ -42,6 +42,8 @@ def run(spec: ExperimentSpec, base: Path, out: Path) -> Path:
     Several processes (`lm.ranks`) train weights together; all else the first does alone.
     """
     with joined(), _opened(spec, base, out) as (experiment, folder):
+        if is_first():
+            folder.note_price(spec.price_per_hour)
         if not from_first(lambda: folder.is_complete(*_arms(experiment), experiment.exam)):
             if is_first():
                 _describe(experiment, folder)
@@ -84,6 +86,8 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "baseline": spec.baseline,
             "model": without_home(spec.model.source),
             "model_fingerprint": experiment.weights,
+            "parameters": experiment.parameters,
+            "price_per_hour": spec.price_per_hour,
             **experiment.surroundings,
             "test_opened": folder.read("run.json").get("test_opened", 0),
             "complete": False,
@@ -168,6 +172,8 @@ def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
         "parent": stage.parent.key if stage.parent else None,
         "surroundings": experiment.surroundings,
     }
+    if stage.step.config.get("reflection"):
+        told["proposer_parameters"] = proposer_parameters(stage.step.config, experiment.base)
     write_text(place / "stage.json", json.dumps(told, indent=1))
 
 

@@ -10,6 +10,7 @@ arms:
   zero-shot: []
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
 attribution: true                          # what of an arm's gain is weights, what is prompt?
+price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class ExperimentSpec(_Section):
     arms: dict[str, list[Step]] = Field(min_length=1)
     baseline: str = ""
     attribution: bool = False
+    price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @field_validator("model", mode="before")
     @classmethod

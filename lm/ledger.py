@@ -51,6 +51,8 @@ class Ledger:
     optimizer_steps: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0  # of the whole stage, over all its restarts
+    peak_bytes: int = 0  # the most memory held, of the last of its restarts
+    peak_gpu_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check(self, purpose: Purpose | None = None) -> None:
@@ -125,6 +127,8 @@ class Ledger:
                 "optimizer_steps": self.optimizer_steps,
                 "train_seconds": self.train_seconds,
                 "wall_seconds": self.wall_seconds,
+                "peak_bytes": self.peak_bytes,
+                "peak_gpu_bytes": self.peak_gpu_bytes,
             },
             indent=1,
         )

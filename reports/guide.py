@@ -31,8 +31,13 @@ same test examples and were scored by the task's own scorer, whatever reward the
   count in full for each, though they ran once. Answers drawn to score on dev or test are not
   counted; the wall time of a stage includes its scoring on dev.
 - In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
-  *test* the final evaluation, *attribution* that of policies which are no arm's; **shared with**
-  names arms that use some of the same work.
+  *test* the final evaluation, *attribution* that of policies which are no arm's, *other* the wall
+  time that none of these counts (loading, scoring, saving); **shared with**
+  names arms that use some of the same work. **FLOPs** are an estimate: 2 N for each token read or
+  written and 6 N for each trained, with N the model's weights (Kaplan et al., 2020,
+  arXiv:2001.08361); for LoRA that is at most half too much. **peak GB**: the most memory (1e9
+  bytes) the process, or the GPU, held in a stage. **$**: the seconds at the spec's
+  `price_per_hour`.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both with another class, *still-correct* right in both.
