@@ -39,5 +39,5 @@ def test_two_for_a_token_six_for_a_trained_one() -> None:
 @pytest.mark.parametrize("text", [b"", b"\x05\0\0\0\0\0\0\0{", json.dumps([1]).encode()])
 def test_a_damaged_file_is_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(text)
-    with pytest.raises(ModelError, match="model.safetensors' is damaged"):
+    with pytest.raises(ModelError, match=r"model\.safetensors' is damaged"):
         count_parameters(tmp_path)
