@@ -11,6 +11,7 @@ from typing import Any
 
 from evaluation.judge import judge_hash
 from evaluation.types import Policy
+from experiments.budget import arm_caps, check_budget
 from experiments.environment import surroundings
 from experiments.locate import locate_model, locate_task
 from experiments.plan import Plan, digest, make_plan
@@ -86,6 +87,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         "test": required_split(task, "test", spec.splits.test),
     }
     check_disjoint(splits)
+    check_budget(spec, arm_caps(spec).rollouts, len(splits["dev"]))
     folder = resolve(locate_model(spec.model.source, base))
     for name, examples in splits.items():
         _check_room(folder, task, name, examples, sampling.max_tokens)

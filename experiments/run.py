@@ -17,6 +17,7 @@ from evaluation.records import write_records
 from evaluation.types import Context, Method, Policy
 from experiments.asking import ask_all
 from experiments.attribution import CELLS, cells, crossed
+from experiments.budget import arm_caps, left
 from experiments.history import pass_rates
 from experiments.locate import code_files, locate_code, proposer_parameters
 from experiments.methods import KINDS
@@ -88,6 +89,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "model_fingerprint": experiment.weights,
             "parameters": experiment.parameters,
             "price_per_hour": spec.price_per_hour,
+            "budget": spec.budget and spec.budget.model_dump(),
             **experiment.surroundings,
             "test_opened": folder.read("run.json").get("test_opened", 0),
             "complete": False,
@@ -137,7 +139,7 @@ def _run_stage(
 ) -> None:
     place = folder.stage(stage.key)
     place.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger()
+    ledger = Ledger(left(folder, stage, arm_caps(experiment.spec)))
     progress = Lines(label, ledger, place / CLOCK) if is_first() else Silence()
     if is_first():
         shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""

@@ -11,6 +11,7 @@ arms:
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
 attribution: true                          # what of an arm's gain is weights, what is prompt?
 price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
+budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
 from experiments.reading import apply_override, read_mapping
+from lm.ledger import Caps
 from lm.types import Sampling
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
@@ -68,6 +70,28 @@ class SamplingSpec(_Section):
         return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})
 
 
+class BudgetSpec(_Section):
+    """What every arm may spend along its whole chain, spent in order: first come, first served.
+
+    `rollouts` are answers drawn to improve a policy, `tokens` those read and written for them,
+    `seconds` those of sampling and training; scoring on dev by weight methods is free.
+    """
+
+    rollouts: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not raw:
+            raise ValueError("names no limit; write e.g. {rollouts: 5000}")
+        return raw
+
+    def caps(self) -> Caps:
+        return Caps(**self.model_dump())
+
+
 class Step(_Section):
     """One method of an arm's chain, resolved: its name in the spec, its kind, all its options."""
 
@@ -93,6 +117,7 @@ class ExperimentSpec(_Section):
     baseline: str = ""
     attribution: bool = False
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    budget: BudgetSpec | None = None
 
     @field_validator("model", mode="before")
     @classmethod

@@ -40,6 +40,25 @@ class Caps:
     tokens: int | None = None
     seconds: float | None = None
 
+    def within(self, other: Caps) -> Caps:
+        """The smaller of the two, limit by limit."""
+        return Caps(
+            **{
+                name: min((c for c in (mine, getattr(other, name)) if c is not None), default=None)
+                for name, mine in asdict(self).items()
+            }
+        )
+
+    def less(self, spent: Iterable[Ledger]) -> Caps:
+        """What is left of them when `spent` has been paid, 0 at least."""
+        paid = list(spent)
+        return Caps(
+            **{
+                name: None if cap is None else max(0, cap - sum(getattr(p, name) for p in paid))
+                for name, cap in asdict(self).items()
+            }
+        )
+
 
 @dataclass
 class Ledger:

@@ -91,7 +91,7 @@ class PromptMethod:
     ) -> Policy:
         self.check(policy, train, dev, context.score)
         policy, source = self._begin(policy)
-        model, caps = context.open(policy), self.config.caps()
+        model, caps = context.open(policy), self.config.caps().within(context.ledger.caps)
         engine = Engine(model, context.sampling, context.folder, seed=context.seed, caps=caps)
         bench = Bench(self.config, policy.prompt, train, dev, context, engine, source)
         with engine:

@@ -1,6 +1,6 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
-`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `curves`,
+`load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `budget`, `curves`,
 `audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
 `report_markdown` return text, `attribution_in_words` a sentence for each arm.
 """
@@ -8,6 +8,7 @@
 from reports.answers import failures, flow, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
+from reports.budget import budget
 from reports.cost import cost, curves
 from reports.load import ReportError, Run, load_run
 from reports.report import TABLES, report_markdown, table
@@ -20,6 +21,7 @@ __all__ = [
     "attribution",
     "attribution_in_words",
     "audits",
+    "budget",
     "cost",
     "curves",
     "failures",

@@ -38,6 +38,8 @@ same test examples and were scored by the task's own scorer, whatever reward the
   arXiv:2001.08361); for LoRA that is at most half too much. **peak GB**: the most memory (1e9
   bytes) the process, or the GPU, held in a stage. **$**: the seconds at the spec's
   `price_per_hour`.
+- In **Budget**, *used* is what an arm spent of what the spec allowed each arm for its whole chain;
+  a batch under way is not broken off, so it may be a little more.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both with another class, *still-correct* right in both.

@@ -42,7 +42,7 @@ _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its e
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
-_SHARES = {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_SHARES = {"score", "share", "used_share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
 _OPTIONAL = {"flops", "peak_memory_gb", "peak_gpu_gb", "dollars"}  # not shown where all unknown
 _CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
 
@@ -121,7 +121,7 @@ class _Texts:
     def columns(self) -> dict[str, bool]:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
-        unknown = {name for name in _OPTIONAL & set(self.frame) if self.frame[name].isna().all()}
+        unknown = _OPTIONAL - set(self.frame.dropna(axis="columns", how="all"))
         names = [str(name) for name in self.frame.columns if name not in bounds | unknown]
         return {name: pd.api.types.is_numeric_dtype(self.frame[name]) for name in names}
 

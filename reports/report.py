@@ -12,6 +12,7 @@ from reports import escape
 from reports.answers import failures, flow, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
+from reports.budget import budget
 from reports.cost import cost, curves
 from reports.findings import findings
 from reports.guide import GUIDE
@@ -34,6 +35,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "flow": _flow,
     "slices": slices,
     "cost": cost,
+    "budget": budget,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
@@ -116,6 +118,8 @@ def report_markdown(run: Run) -> str:
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
     parts.append(_section("Cost", cost(run)))
+    if not (given := budget(run)).empty:
+        parts.append(_section("Budget", given))
     if not (noted := noteworthy(run)).empty:
         parts.append(_section("What the audits found", noted))
     return "\n".join([*parts, GUIDE])
