@@ -137,6 +137,11 @@ class Ledger:
         """Seconds of sampling and training; the stage's wall time is `wall_seconds`."""
         return sum(usage.seconds for usage in self._spent()) + self.train_seconds
 
+    def spent(self) -> dict[str, float]:
+        """What has been spent so far to improve a policy, as metrics.jsonl keeps it by point."""
+        names = ("rollouts", "tokens", "completion_tokens", "train_tokens", "seconds")
+        return {name: getattr(self, name) for name in names}
+
     def to_json(self) -> str:
         usage = {purpose: asdict(row) for purpose, row in sorted(self.usage.items())}
         return json.dumps(

@@ -1,8 +1,8 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
 `load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `budget`, `curves`,
-`audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
-`report_markdown` return text, `attribution_in_words` a sentence for each arm.
+`efficiency`, `dev_curves`, `audits` and `attribution` return DataFrames for notebooks; `table`,
+`tripped` and `report_markdown` return text, `attribution_in_words` a sentence for each arm.
 """
 
 from reports.answers import failures, flow, slices
@@ -10,6 +10,7 @@ from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
 from reports.budget import budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
 from reports.load import ReportError, Run, load_run
 from reports.report import TABLES, report_markdown, table
 from reports.tables import pairs, summary
@@ -24,6 +25,8 @@ __all__ = [
     "budget",
     "cost",
     "curves",
+    "dev_curves",
+    "efficiency",
     "failures",
     "flow",
     "load_run",

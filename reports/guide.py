@@ -40,6 +40,13 @@ same test examples and were scored by the task's own scorer, whatever reward the
   `price_per_hour`.
 - In **Budget**, *used* is what an arm spent of what the spec allowed each arm for its whole chain;
   a batch under way is not broken off, so it may be a little more.
+- In **Score against cost** an arm's curve has, from each measurement on dev on, the best dev score
+  of the stage under way; it begins at cost 0 with the untouched policy. **area** is its mean height
+  from 0 to the **common cost**, the most that every arm has spent on that axis; **dev start** and
+  **dev end** are its ends. Prompt methods score samples of dev and weight methods all of it, so
+  dev scores of different methods are not of the same examples. **test delta** is against the
+  baseline, **cost per point** the whole cost divided by it in points, empty where nothing was
+  gained; FLOPs and seconds leave scoring on dev by weight methods out, as rollouts do.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both with another class, *still-correct* right in both.

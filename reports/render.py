@@ -31,6 +31,7 @@ _HEADINGS = {
     "p_adjusted": "p (Holm)",
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
+    "test_delta": "test delta (points)",
     "flops": "FLOPs (est.)",
     "peak_memory_gb": "peak GB",
     "peak_gpu_gb": "peak GB (GPU)",
@@ -41,8 +42,17 @@ _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
 _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
-_DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
-_SHARES = {"score", "share", "used_share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_DIFFERENCES = {"delta", "test_delta", *(f"{name}_effect" for name in _EFFECTS)}
+_SHARES = {
+    "score",
+    "share",
+    "used_share",
+    *("dev_start", "dev_end", "best_dev", "area"),
+    "base",
+    "tuned_prompt",
+    "tuned_weights",
+    "tuned_both",
+}
 _OPTIONAL = {"flops", "peak_memory_gb", "peak_gpu_gb", "dollars"}  # not shown where all unknown
 _CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
 

@@ -14,6 +14,7 @@ from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
 from reports.budget import budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
 from reports.findings import findings
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
@@ -36,6 +37,8 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "slices": slices,
     "cost": cost,
     "budget": budget,
+    "efficiency": efficiency,
+    "dev_curves": dev_curves,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
@@ -120,6 +123,8 @@ def report_markdown(run: Run) -> str:
     parts.append(_section("Cost", cost(run)))
     if not (given := budget(run)).empty:
         parts.append(_section("Budget", given))
+    if not (worth := efficiency(run)).empty:
+        parts.append(_section("Score against cost", worth))
     if not (noted := noteworthy(run)).empty:
         parts.append(_section("What the audits found", noted))
     return "\n".join([*parts, GUIDE])
