@@ -25,7 +25,7 @@ FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits"),
-    *("attribution", "budget", "efficiency", "dev_curves"),
+    *("attribution", "budget", "allocation", "efficiency", "dev_curves"),
 )
 
 

@@ -87,7 +87,8 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         "test": required_split(task, "test", spec.splits.test),
     }
     check_disjoint(splits)
-    check_budget(spec, arm_caps(spec).rollouts, len(splits["dev"]))
+    first = [rung.caps for rung in spec.rungs()[:1]] or [arm_caps(spec)]
+    check_budget(spec, first[0].rollouts, len(splits["dev"]))
     folder = resolve(locate_model(spec.model.source, base))
     for name, examples in splits.items():
         _check_room(folder, task, name, examples, sampling.max_tokens)

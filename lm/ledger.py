@@ -21,6 +21,10 @@ class BudgetExhausted(BaseException):
     """A cap of the ledger was reached. Carries one line that names the cap."""
 
 
+class Paused(BaseException):
+    """A ledger's `pause` was reached: called again with a later one, a method goes on from here."""
+
+
 @dataclass
 class Usage:
     """What one purpose used. `calls` are generate calls, `completions` the answers drawn."""
@@ -65,7 +69,9 @@ class Ledger:
     """Counts by purpose, plus what training itself took. Safe to share between threads."""
 
     caps: Caps = field(default_factory=Caps)
+    pause: Caps = field(default_factory=Caps)  # as a kill there would, it leaves work to be resumed
     usage: dict[Purpose, Usage] = field(default_factory=dict)
+    drawn: int = 0  # rollouts of this process, also those a checkpoint takes back
     train_tokens: int = 0
     optimizer_steps: int = 0
     train_seconds: float = 0.0
@@ -75,20 +81,24 @@ class Ledger:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check(self, purpose: Purpose | None = None) -> None:
-        """Raise `BudgetExhausted` when a cap is reached. Call before spending.
+        """Raise `BudgetExhausted` when a cap is reached, `Paused` at a pause. Call before spending.
 
         Evaluation passes: what a method spent must not keep its result from being measured. The
         call that crosses a cap is still made, so a cap is overshot by less than one call.
         """
-        if purpose == "eval":
-            return
-        for name, cap, used in (
-            ("rollouts", self.caps.rollouts, self.rollouts),
-            ("tokens", self.caps.tokens, self.tokens),
-            ("seconds", self.caps.seconds, self.seconds),
-        ):
-            if cap is not None and used >= cap:
-                raise BudgetExhausted(f"budget of {cap} {name} used up ({used:g})")
+        if purpose != "eval":
+            self._check("rollouts", "tokens", "seconds")
+
+    def check_time(self) -> None:
+        """As `check`, of the cap on seconds alone: all that training itself spends."""
+        self._check("seconds")
+
+    def _check(self, *limits: str) -> None:
+        for caps, stop in ((self.caps, BudgetExhausted), (self.pause, Paused)):
+            for name in limits:
+                cap, used = getattr(caps, name), getattr(self, name)
+                if cap is not None and used >= cap:
+                    raise stop(f"budget of {cap} {name} used up ({used:g})")
 
     def add(
         self,
@@ -98,9 +108,11 @@ class Ledger:
         prompt_tokens: int,
         completion_tokens: int,
         seconds: float,
+        again: bool = False,
     ) -> None:
-        """Count one generate call."""
+        """Count one generate call; `again`: it was paid for before, and then taken back."""
         with self._lock:
+            self.drawn += 0 if again or purpose == "eval" else completions
             usage = self.usage.setdefault(purpose, Usage())
             usage.calls += 1
             usage.completions += completions

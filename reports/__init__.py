@@ -1,14 +1,15 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
 `load_run` reads one; `summary`, `pairs`, `failures`, `flow`, `slices`, `cost`, `budget`, `curves`,
-`efficiency`, `dev_curves`, `audits` and `attribution` return DataFrames for notebooks; `table`,
-`tripped` and `report_markdown` return text, `attribution_in_words` a sentence for each arm.
+`efficiency`, `dev_curves`, `allocation`, `audits` and `attribution` return DataFrames for
+notebooks; `table`, `tripped` and `report_markdown` return text, `attribution_in_words` a sentence
+for each arm.
 """
 
 from reports.answers import failures, flow, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
-from reports.budget import budget
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
 from reports.efficiency import dev_curves, efficiency
 from reports.load import ReportError, Run, load_run
@@ -19,6 +20,7 @@ __all__ = [
     "TABLES",
     "ReportError",
     "Run",
+    "allocation",
     "attribution",
     "attribution_in_words",
     "audits",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pandas as pd
 
-from reports.load import Run
+from reports.load import ReportError, Run
 
 BUDGET = ("arm", "seed", "limit", "budget", "used", "used_share")
 
@@ -26,3 +29,36 @@ def budget(run: Run) -> pd.DataFrame:
         for used in [float(sum(getattr(run.stages[k].ledger, limit) for k in arm.stages))]
     ]
     return pd.DataFrame(rows, columns=pd.Index(BUDGET))
+
+
+ALLOCATION = ("rung", "arm", "seed", "budget", "rollouts", "drawn", "dev_score", "decision")
+
+
+def allocation(run: Run) -> pd.DataFrame:
+    """How successive halving shared the budget out: a row for each rung, arm and seed; columns
+    `ALLOCATION`.
+
+    `budget` is what the arm might have spent by the end of the rung, along its chain and from its
+    beginning, `rollouts` what it had. `drawn` are the rollouts drawn in this rung for this row:
+    steps that a weight method took again are in it, stages shared with a row above are not; so the
+    sum of `drawn` is what the whole search has cost. `dev_score` is the evaluator's on all of dev,
+    `decision` kept or dropped. A dropped arm was not opened on test. Empty without `allocate`.
+    """
+    rows = [
+        {**row, "budget": _limits(row["budget"]), "decision": "kept" if row["kept"] else "dropped"}
+        for row in _read(run)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(ALLOCATION))
+
+
+def _read(run: Run) -> list[dict[str, Any]]:
+    path = run.path / "allocation.json"
+    try:
+        rows = json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
+        return [{name: row[name] for name in (*ALLOCATION[:-1], "kept")} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} cannot be read ({error}); run the spec again") from error
+
+
+def _limits(given: dict[str, float]) -> str:
+    return ", ".join(f"{cap:,g} {name}" for name, cap in given.items())

@@ -40,6 +40,12 @@ same test examples and were scored by the task's own scorer, whatever reward the
   `price_per_hour`.
 - In **Budget**, *used* is what an arm spent of what the spec allowed each arm for its whole chain;
   a batch under way is not broken off, so it may be a little more.
+- **Who was given the budget** (where the spec says `allocate: halving`): successive halving
+  (Jamieson & Talwalkar, 2016). In each rung the arms still in it go on to a larger *budget*, are
+  scored on all of dev, and the better part is *kept*; *dropped* arms were not opened on test, so
+  nothing is known of them there. A score is the best policy's so far, chosen on some or all of the
+  same dev examples, and so a little too high. *drawn*: what this rung has drawn, steps taken again
+  after a pause included; stages shared with an arm above count there.
 - In **Score against cost** an arm's curve has, from each measurement on dev on, the best dev score
   of the stage under way; it begins at cost 0 with the untouched policy. **area** is its mean height
   from 0 to the **common cost**, the most that every arm has spent on that axis; **dev start** and

@@ -12,7 +12,7 @@ from reports import escape
 from reports.answers import failures, flow, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
-from reports.budget import budget
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
 from reports.efficiency import dev_curves, efficiency
 from reports.findings import findings
@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "slices": slices,
     "cost": cost,
     "budget": budget,
+    "allocation": allocation,
     "efficiency": efficiency,
     "dev_curves": dev_curves,
     "curves": curves,
@@ -113,6 +114,8 @@ def report_markdown(run: Run) -> str:
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
+    if not (shared_out := allocation(run)).empty:
+        parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)
