@@ -15,12 +15,13 @@ difference of two arms is (`evaluation.compare`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluation.compare import Contrast, contrast
+import pandas as pd
 
-Scores = Mapping[str, float]  # by example id, see `scores_by_example`
+from evaluation.compare import Contrast, aligned, contrast
+
+Scores = pd.Series  # the mean score of an example over its samples, by example id
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,9 @@ def attribute(base: Scores, prompt: Scores, weights: Scores, both: Scores) -> At
 
     Raises ValueError when there is no example, or when an example is not in all of them.
     """
-    cells = (base, prompt, weights, both)
-    if any(cell.keys() != base.keys() for cell in cells):
-        raise ValueError("the cells answered different examples; evaluate all on the same split")
-    rows = [tuple(cell[i] for cell in cells) for i in base]
+    base_E, prompt_E, weights_E, both_E = aligned([base, prompt, weights, both])
     return Attribution(
-        weights=contrast([((w - o) + (b - p)) / 2 for o, p, w, b in rows], reach=1),
-        prompt=contrast([((p - o) + (b - w)) / 2 for o, p, w, b in rows], reach=1),
-        interaction=contrast([b - p - w + o for o, p, w, b in rows], reach=2),
+        weights=contrast(((weights_E - base_E) + (both_E - prompt_E)) / 2, reach=1),
+        prompt=contrast(((prompt_E - base_E) + (both_E - weights_E)) / 2, reach=1),
+        interaction=contrast(both_E - prompt_E - weights_E + base_E, reach=2),
     )

@@ -39,6 +39,7 @@ UNIVERSAL_FAILURES: Mapping[str, str] = {
     ),
     "unclassified": "The task scored the answer as incorrect and gave no class.",
 }
+FORMAT_FAILURES = ("empty", "truncated", "repetition", "unparsable")  # not of the form asked for
 
 
 def judge_hash() -> str:

@@ -1,4 +1,4 @@
-"""Answers on disk: EvalRecords as one Parquet table, one column a field.
+"""Answers on disk: EvalRecords as one Parquet table, one column a field; read back as columns.
 
 The schema is written out rather than inferred, so that a run in which nothing failed stores the
 same columns of the same types as one in which everything did.
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,6 +32,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+TEXT = pd.StringDtype("pyarrow", na_value=float("nan"))
+
 
 def write_records(path: Path, records: Iterable[EvalRecord]) -> None:
     """Write `records` to `path`, whole or not at all: a temporary name first, then a rename."""
@@ -46,6 +49,18 @@ def write_records(path: Path, records: Iterable[EvalRecord]) -> None:
 def read_records(path: Path) -> list[EvalRecord]:
     """Inverse of `write_records`. Raises OSError, or pyarrow.ArrowException on another file."""
     return [EvalRecord(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+
+
+def read_answers(path: Path) -> pd.DataFrame:
+    """The same file as columns: one row an answer in stored order, one column a field.
+
+    Text is held by Arrow, as it lies on disk, which a million answers need: as Python objects
+    they would take several times the room. `failure` is missing where there was none; `inputs`
+    and `meta` are JSON text. Raises as `read_records`.
+    """
+    return pq.read_table(path, schema=SCHEMA).to_pandas(
+        types_mapper={pa.string(): TEXT}.get, split_blocks=True, self_destruct=True
+    )
 
 
 def _storable(value: Any) -> Any:

@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
     check = verb.add_parser("check", help="verify a task: gold answers, splits, scorer")
     check.add_argument("task", help="file.py[:NAME], data.jsonl, task.yaml or a name")
+    check.add_argument("--prompt", type=Path, help="a prompt.json: does it hold dev or test?")
     check.set_defaults(do=verbs.check)
 
     doctor = verb.add_parser("doctor", help="what is installed, what is missing")

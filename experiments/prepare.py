@@ -33,6 +33,7 @@ class Experiment:
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
     `parameters` is the model's size as `lm.flops` counts it.
+    `overlapping` are the ids of test examples that stand in train or dev too, where it is allowed.
     `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
     `before`; it alone knows the test examples, and no method gets to see it.
     """
@@ -48,6 +49,7 @@ class Experiment:
     parameters: int
     sampling: Sampling
     surroundings: dict[str, Any]
+    overlapping: tuple[str, ...]
     refuse_leaks: Callable[..., None] = field(repr=False)
 
     @property
@@ -86,7 +88,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         "dev": required_split(task, "dev", spec.splits.dev),
         "test": required_split(task, "test", spec.splits.test),
     }
-    check_disjoint(splits)
+    overlaps = check_disjoint(splits, allow_overlap=spec.allow_overlap)
     first = [rung.caps for rung in spec.rungs()[:1]] or [arm_caps(spec)]
     check_budget(spec, first[0].rollouts, len(splits["dev"]))
     folder = resolve(locate_model(spec.model.source, base))
@@ -109,6 +111,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         parameters=count_parameters(folder),
         sampling=sampling,
         surroundings=around,
+        overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),
         refuse_leaks=partial(
             check_prompt,
             train=splits["train"],

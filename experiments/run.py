@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluation.judge import UNIVERSAL_FAILURES
+from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
 from evaluation.types import Policy
 from experiments.answering import answered
 from experiments.attribution import CELLS, cells, crossed
@@ -79,6 +79,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "task": task.name,
             "task_hash": task_hash(task),
             "failure_classes": {**UNIVERSAL_FAILURES, **task.failure_classes},
+            "format_failures": sorted({*FORMAT_FAILURES, *getattr(task, "format_failures", ())}),
             "baseline": spec.baseline,
             "model": without_home(spec.model.source),
             "model_fingerprint": experiment.weights,
@@ -87,6 +88,7 @@ def _describe(experiment: Experiment, folder: RunFolder) -> None:
             "budget": spec.budget and spec.budget.model_dump(),
             **experiment.surroundings,
             "test_opened": folder.read("run.json").get("test_opened", 0),
+            "overlapping": list(experiment.overlapping),
             "complete": False,
         },
     )

@@ -83,6 +83,7 @@ class ExperimentSpec(_Section):
     """A whole experiment. `baseline` (the first arm by default) is what others are held against.
 
     With `attribution`, arms that move both prompt and weights are also evaluated with either alone.
+    With `allow_overlap`, examples of test may stand in train or dev, which the report then says.
     """
 
     name: str = Field(pattern=NAME)
@@ -98,6 +99,7 @@ class ExperimentSpec(_Section):
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     budget: BudgetSpec | None = None
     allocate: AllocateSpec | None = None
+    allow_overlap: bool = False
 
     @field_validator("model", mode="before")
     @classmethod
@@ -111,7 +113,7 @@ class ExperimentSpec(_Section):
             raise ValueError("seeds must be distinct; write e.g. [0, 1, 2]")
         return seeds
 
-    @field_validator("attribution", mode="before")
+    @field_validator("attribution", "allow_overlap", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> bool:
         if not isinstance(value, bool):

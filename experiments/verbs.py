@@ -98,17 +98,24 @@ def tasks(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Verify a task; exit 1 when a check fails. A warning is no failure."""
-    from tasks.check import check_task
+    """Verify a task, and a prompt for it; exit 1 when a check fails. A warning is no failure."""
+    from tasks.check import check_prompt_file, check_task
     from tasks.load import load_task
 
-    findings = check_task(load_task(options.task), options.task)
+    task = load_task(options.task)
+    findings = check_task(task, options.task)
+    if options.prompt:
+        from experiments.saved import prompt_from_file
+
+        findings.append(check_prompt_file(task, prompt_from_file(options.prompt, task)))
     failed = 0
     for finding in findings:
         error = not finding.ok and finding.severity == "error"
         failed += error
         mark = "ok  " if finding.ok else "FAIL" if error else "warn"
         print(f"{mark} {finding.check}: {finding.detail}")
+        for line in finding.named:
+            print(f"       {line}")
     print(f"{len(findings)} checks, {failed} failed")
     return 1 if failed else 0
 

@@ -10,7 +10,7 @@ from statistics import fmean
 import pandas as pd
 
 from evaluation.attribution import Attribution, Scores, attribute
-from evaluation.compare import Contrast, scores_by_example
+from evaluation.compare import Contrast
 from reports.load import Arm, Cells, ReportError, Run
 from reports.render import percent, points
 
@@ -58,15 +58,12 @@ def attribution_in_words(run: Run) -> dict[str, str]:
 
 def _scores(run: Run, cells: Cells) -> dict[str, Scores]:
     """The scores of each cell, by the name `attribute` has for it."""
-    return {
-        cell: scores_by_example((r.example_id, r.score) for r in run.answers[key])
-        for cell, key in asdict(cells).items()
-    }
+    return {cell: run.scores[key] for cell, key in asdict(cells).items()}
 
 
 def _means(run: Run, arm: Arm) -> dict[str, float]:
     assert arm.cells is not None  # `attributions` has no others
-    return {cell: fmean(scores.values()) for cell, scores in _scores(run, arm.cells).items()}
+    return {cell: float(scores.mean()) for cell, scores in _scores(run, arm.cells).items()}
 
 
 def _row(run: Run, arm: Arm, effects: Attribution) -> dict[str, object]:

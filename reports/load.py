@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from evaluation.judge import UNIVERSAL_FAILURES
-from evaluation.records import read_records
-from evaluation.types import EvalRecord
+from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
+from evaluation.records import read_answers
 from lm.ledger import Ledger
 
 INFO = (
@@ -82,7 +82,8 @@ class Run:
 
     `info` is run.json. `arms` are the evaluated ones, in the order of the spec; whatever is
     missing is named in `notes`. `answers` and `test_ledgers` go by eval key, `stages`, `metrics`
-    (the rows of metrics.jsonl) and `audits` (those of audits.json) by stage key.
+    (the rows of metrics.jsonl) and `audits` (those of audits.json) by stage key. `answers` are
+    columns: one row an answer in stored order, one column a field of `EvalRecord`.
     """
 
     path: Path
@@ -91,19 +92,21 @@ class Run:
     stages: dict[str, Stage]
     metrics: dict[str, list[dict[str, Any]]]
     audits: dict[str, list[Audit]]
-    answers: dict[str, list[EvalRecord]]
+    answers: dict[str, pd.DataFrame]
     test_ledgers: dict[str, Ledger]
     notes: tuple[str, ...]
 
     @property
     def records(self) -> pd.DataFrame:
         """Every answer of every arm: columns arm, seed and the fields of `EvalRecord`."""
-        rows = [
-            {"arm": arm.arm, "seed": arm.seed, **asdict(record)}
-            for arm in self.arms
-            for record in self.answers[arm.eval]
-        ]
-        return pd.DataFrame(rows)
+        own = [self.answers[arm.eval].assign(arm=arm.arm, seed=arm.seed) for arm in self.arms]
+        columns = ["arm", "seed", *self.answers[self.arms[0].eval].columns]
+        return pd.concat([frame.loc[:, columns] for frame in own], ignore_index=True)
+
+    @cached_property
+    def scores(self) -> dict[str, pd.Series]:
+        """The mean score of each example over its samples (index: example id), by eval key."""
+        return {key: _by_example(answers) for key, answers in self.answers.items()}
 
     @property
     def arm_names(self) -> list[str]:
@@ -112,6 +115,11 @@ class Run:
     @property
     def baseline(self) -> str:
         return self.info["baseline"]
+
+    @property
+    def format_failures(self) -> frozenset[str]:
+        """The failure classes of format; the universal ones alone in runs that name no others."""
+        return frozenset(self.info.get("format_failures", FORMAT_FAILURES))
 
     def meaning(self, failure: str) -> str:
         """The sentence that explains a failure class, the task's own first."""
@@ -150,6 +158,8 @@ def _load(folder: Path) -> Run:
     info = json.loads((folder / "run.json").read_text("utf-8"))
     if not isinstance(info, dict) or not isinstance(info.get("failure_classes", {}), dict):
         raise ReportError(f"{folder}/run.json is no object of ours; run the spec again")
+    if not isinstance(info.get("format_failures", []), list):
+        raise ReportError(f"{folder}/run.json: format_failures is no list; run the spec again")
     if absent := [name for name in INFO if name not in info]:
         raise ReportError(f"{folder}/run.json has no {absent[0]!r}; run the spec again")
     if not arms:
@@ -188,11 +198,16 @@ def _ledger(folder: Path) -> Ledger:
     return Ledger.from_json((folder / "ledger.json").read_text("utf-8"))
 
 
-def _answers(folder: Path) -> list[EvalRecord]:
-    records = read_records(folder / "records.parquet")
-    if not records:
+def _answers(folder: Path) -> pd.DataFrame:
+    answers = read_answers(folder / "records.parquet")
+    if answers.empty:
         raise ReportError(f"{folder} holds no answer; delete it and run the spec again")
-    return records
+    return answers
+
+
+def _by_example(answers: pd.DataFrame) -> pd.Series:
+    score = answers.set_index("example_id")["score"]
+    return pd.Series(score.groupby(level=0, sort=False).mean())
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:

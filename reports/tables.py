@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from evaluation.compare import Comparison, adjust, compare, score_interval, scores_by_example
+from evaluation.compare import Comparison, adjust, compare, score_interval
 from reports.load import Arm, ReportError, Run
 
 SUMMARY = (
@@ -99,26 +99,26 @@ def best_arm(run: Run, but: str | None = None) -> str:
 
 def arm_scores(run: Run, name: str) -> list[float]:
     """The mean score of an arm at each of its seeds."""
-    return [fmean(_scores(run, arm).values()) for arm in run.arms if arm.arm == name]
+    return [float(_scores(run, arm).mean()) for arm in run.arms if arm.arm == name]
 
 
 def _pairs(run: Run) -> Iterator[tuple[Arm, Arm]]:
     return ((a, b) for a, b in combinations(run.arms, 2) if a.seed == b.seed)
 
 
-def _scores(run: Run, arm: Arm) -> dict[str, float]:
-    return scores_by_example((r.example_id, r.score) for r in run.answers[arm.eval])
+def _scores(run: Run, arm: Arm) -> pd.Series:
+    return run.scores[arm.eval]
 
 
 def _row(run: Run, arm: Arm) -> dict[str, object]:
-    scores = list(_scores(run, arm).values())
+    scores = _scores(run, arm)
     low, high = score_interval(scores)
     chain = [run.stages[key].ledger for key in arm.stages]
     return {
         "arm": arm.arm,
         "seed": arm.seed,
         "n": len(scores),
-        "score": fmean(scores),
+        "score": float(scores.mean()),
         "ci_low": low,
         "ci_high": high,
         **_against(versus(run, run.baseline, arm.arm, arm.seed)),

@@ -54,6 +54,7 @@ class BikeShare(Task):
     inputs = ("message", "choices")  # a 135M model told the choices in the instruction chats
     output = "team"
     failure_classes = FAILURES
+    format_failures = ("empty", "extra_text", "several", "invented", "no_choice")
     files = (DATA,)
 
     def split(self, name: SplitName) -> Sequence[Example]:

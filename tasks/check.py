@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-from tasks.splits import check_disjoint, fold_inputs, required_split
+from tasks.few_shot import given_away
+from tasks.splits import check_disjoint, describe_overlaps, fold_inputs, is_harmful, required_split
 from tasks.text import fold, normalize, shorten
-from tasks.types import SPLITS, Example, Score, SplitName, Task, TaskError
+from tasks.types import SPLITS, Example, Prompt, Score, SplitName, Task, TaskError
 
 SAMPLED = 25  # examples a split whose scores are looked at with other texts than their own answer
 FEW_TESTS = 100
+NAMED = 20  # overlaps that are listed
 HOSTILE = (
     "",
     " \n\t ",
@@ -46,6 +48,7 @@ class Finding:
     ok: bool
     detail: str
     severity: Literal["error", "warning"] = "error"
+    named: tuple[str, ...] = ()  # the first of what was found, one line each
 
 
 def check_task(task: Task, spelling: str | None = None) -> list[Finding]:
@@ -114,10 +117,31 @@ def _check_size(splits: Examples) -> Finding:
 
 def _check_disjoint(splits: Examples) -> Finding:
     try:
-        check_disjoint(splits)
+        overlaps = check_disjoint(splits, allow_overlap=True)
     except TaskError as error:
         return Finding("disjoint", False, str(error))
-    return Finding("disjoint", True, "no id and no inputs occur in two splits")
+    if not overlaps:
+        return Finding("disjoint", True, "no id and no question, exact or nearly, in two splits")
+    harmful = [overlap for overlap in overlaps if is_harmful(overlap)]
+    named = tuple(map(str, (harmful or overlaps)[:NAMED]))
+    detail = describe_overlaps(harmful or overlaps, splits)
+    return Finding("disjoint", False, detail, "error" if harmful else "warning", named)
+
+
+def check_prompt_file(task: Task, prompt: Prompt) -> Finding:
+    """Whether few-shot text that is not from a run holds examples of dev or test.
+
+    Raises TaskError when a split cannot be opened.
+    """
+    held_out: dict[SplitName, list[Example]] = {
+        "dev": required_split(task, "dev"),
+        "test": required_split(task, "test"),
+    }
+    found = list(given_away(prompt, required_split(task, "train"), held_out))
+    if not found:
+        return Finding("prompt", True, "it holds no example of dev or test")
+    detail = f"gives dev or test away in {len(found)} places; take them out"
+    return Finding("prompt", False, detail, named=tuple(found[:NAMED]))
 
 
 def _check_duplicates(splits: Examples) -> Finding:

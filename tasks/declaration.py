@@ -20,6 +20,7 @@ class Declaration:
 
     `data` is one file, or one for each split. Without a `split` column, rows of one file are dealt
     into splits by a hash of their inputs and `seed`. `inputs` () means every column left over.
+    `format_failures` None means those of the scorer, [] none.
     """
 
     data: Path | Mapping[SplitName, Path]
@@ -34,11 +35,12 @@ class Declaration:
     scorer: str = "exact"
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    format_failures: tuple[str, ...] | None = None
     seed: int = 0
 
 
 KEYS = tuple(field.name for field in fields(Declaration))
-LISTS = ("inputs", "meta", "choices")
+LISTS = ("inputs", "meta", "choices", "format_failures")
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

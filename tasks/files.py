@@ -31,6 +31,7 @@ class FileTask(Task):
 
     def __post_init__(self) -> None:
         self.failure_classes = self.scorer.failures
+        self.format_failures = self.scorer.format_failures
 
     def split(self, name: SplitName) -> Sequence[Example]:
         return self.examples[name]
@@ -208,6 +209,8 @@ def _build_scorer(
         scorer = build_scorer(spec.scorer, choices, spec.pattern)
     except TaskError as error:
         raise TaskError(f"{where}: {error}") from error
+    if spec.format_failures is not None:
+        scorer = replace(scorer, format_failures=_read_format(spec.format_failures, scorer, where))
     for (_, row), gold in zip(rows, golds, strict=True):
         if spec.scorer == "choice" and (odd := [g for g in gold if g not in choices]):
             hint = f"the choices are {', '.join(choices)}"
@@ -215,3 +218,12 @@ def _build_scorer(
         if spec.scorer == "number" and not all(map(read_number, gold)):
             raise TaskError(f'{row.where}: the answer "{gold[0]}" holds no number; write 42 or 3.5')
     return scorer
+
+
+def _read_format(names: tuple[str, ...], scorer: Scorer, where: Path) -> tuple[str, ...]:
+    for name in names:
+        if name not in scorer.failures:
+            hint = nearest(name, scorer.failures)
+            known = ", ".join(scorer.failures)
+            raise TaskError(f'{where}: format_failures names "{name}"{hint}: write some of {known}')
+    return names

@@ -37,6 +37,7 @@ class Inflection(Task):
     inputs = ("verb",)
     output = "past"
     failure_classes = FAILURES
+    format_failures = ("empty", "extra_text")
     files = (Path(tasks.lexicon.__file__),)
 
     def split(self, name: SplitName) -> Sequence[Example]:

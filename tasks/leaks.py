@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import replace
 
 from tasks.passages import Known, Passage, Span, Triple, line_of, triples_of
 from tasks.text import QUOTES, fold, shorten
@@ -63,12 +63,32 @@ def check_prompt(
     _check_demos(prompt, before, train, questions)
     passages = _passages(prompt, before)
     passages += [Passage(f"demo {n} of a step", text) for n, text in enumerate(texts, 1)]
+    for leak in _leaks(passages, questions, Known(before.instruction, train), train):
+        raise TaskError(f"{leak}; {ADVICE}")
+
+
+def told_in(
+    prompt: Prompt, train: Sequence[Example], held_out: Mapping[SplitName, Sequence[Example]]
+) -> Iterator[str]:
+    """One line for each held-out example that stands in the texts of a prompt, whoever wrote it.
+
+    All of its texts are looked at but for what the demos ask.
+    """
+    questions = [_Question(split, e) for split in held_out for e in held_out[split]]
+    passages = _passages(prompt, replace(prompt, instruction="", demos=()))
+    yield from _leaks(passages, questions, Known("", train), train)
+
+
+def _leaks(
+    passages: Sequence[Passage],
+    questions: Sequence[_Question],
+    known: Known,
+    train: Sequence[Example],
+) -> Iterator[str]:
     if passages:
-        known = Known(before.instruction, train)
         is_open = _is_open([*train, *(question.example for question in questions)])
-        found = _quoted(passages, questions, known, is_open)
-        for leak in chain(found, _nearly_quoted(passages, questions, known)):
-            raise TaskError(f"{leak}; {ADVICE}")
+        yield from _quoted(passages, questions, known, is_open)
+        yield from _nearly_quoted(passages, questions, known)
 
 
 class _Question:

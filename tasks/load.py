@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -142,6 +142,10 @@ def _check_parts(task: Any, where: str) -> None:
     classes = getattr(task, "failure_classes", None)
     if not isinstance(classes, Mapping) or not _all_text([*classes, *classes.values()]):
         raise TaskError(f"{where}: failure_classes must map each class to a sentence about it")
+    formal = getattr(task, "format_failures", ())
+    if isinstance(formal, str) or not isinstance(formal, Collection) or set(formal) - set(classes):
+        known = ", ".join(classes) or "none yet"
+        raise TaskError(f"{where}: format_failures must list some of failure_classes ({known})")
     words = [task.name, task.instruction, task.output, *fields, *classes, *classes.values()]
     if not _is_utf8("".join(words)):
         raise TaskError(f"{where}: half a surrogate pair in its texts; write whole characters")

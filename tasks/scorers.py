@@ -26,10 +26,14 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Scorer:
-    """`failures` maps each class `judge` may return to a sentence that says what it means."""
+    """`failures` maps each class `judge` may return to a sentence that says what it means.
+
+    `format_failures` are those where the answer is not of the form asked for.
+    """
 
     failures: Mapping[str, str]
     judge: Callable[[Sequence[str], str], Score]
+    format_failures: tuple[str, ...] = ("empty",)
 
     def __call__(self, accepted: Sequence[str], text: str) -> Score:
         if not text.strip():
@@ -165,6 +169,7 @@ def _choice(choices: Sequence[str]) -> Scorer:
             "empty": EMPTY,
         },
         judge,
+        ("no_choice", "several", "empty"),
     )
 
 
@@ -186,7 +191,7 @@ def _regex(pattern: str) -> Scorer:
         return _wrong("wrong", found, _expected(accepted, found))
 
     failures = {"wrong": "Another answer.", "no_match": "The pattern is not found.", "empty": EMPTY}
-    return Scorer(failures, judge)
+    return Scorer(failures, judge, ("no_match", "empty"))
 
 
 PLAIN: Mapping[str, Scorer] = {
@@ -197,6 +202,7 @@ PLAIN: Mapping[str, Scorer] = {
             "empty": EMPTY,
         },
         _judge_exact,
+        ("extra_text", "empty"),
     ),
     "number": Scorer(
         {
@@ -205,6 +211,7 @@ PLAIN: Mapping[str, Scorer] = {
             "empty": EMPTY,
         },
         _judge_number,
+        ("no_number", "empty"),
     ),
     "contains": Scorer(
         {"missing": "The right answer does not occur.", "empty": EMPTY}, _judge_contains

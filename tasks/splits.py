@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from tasks.overlap import Overlap, find_overlaps
 from tasks.text import fold, shorten
 from tasks.types import Example, SplitName, Task, TaskError
 
@@ -36,23 +37,51 @@ def required_split(task: Task, name: SplitName, limit: int | None = None) -> lis
     return examples[:limit]
 
 
-def check_disjoint(splits: Mapping[SplitName, Sequence[Example]]) -> None:
-    """Raise TaskError when two splits share an id, or inputs that differ in case or spaces only."""
-    ids: dict[object, tuple[str, str]] = {}
-    inputs: dict[object, tuple[str, str]] = {}
+def check_disjoint(
+    splits: Mapping[SplitName, Sequence[Example]], *, allow_overlap: bool = False
+) -> list[Overlap]:
+    """What the splits have in common, where it is allowed or does no harm (`tasks.overlap`).
+
+    Raises TaskError when two splits share an id, and, unless `allow_overlap`, when they share an
+    example but for case and punctuation, or test shares nearly the same one. That dev has nearly
+    an example of train makes the choice of a checkpoint worse, but no score on test wrong.
+    """
+    _check_ids(splits)
+    overlaps = find_overlaps({**splits})
+    refused = [overlap for overlap in overlaps if is_harmful(overlap)]
+    if refused and not allow_overlap:
+        raise TaskError(describe_overlaps(refused, splits))
+    return overlaps
+
+
+def is_harmful(overlap: Overlap) -> bool:
+    """Whether a run is refused for it."""
+    return overlap.split == "test" or overlap.kind != "near"
+
+
+def describe_overlaps(
+    overlaps: Sequence[Overlap], splits: Mapping[SplitName, Sequence[Example]]
+) -> str:
+    """One line: how many examples of the worst split, the first of them, and what to do."""
+    last: SplitName = "test" if any(overlap.split == "test" for overlap in overlaps) else "dev"
+    of_last = [overlap for overlap in overlaps if overlap.split == last]
+    before = " or ".join(dict.fromkeys(overlap.other_split for overlap in of_last))
+    return (
+        f"{len(of_last)} of {len(splits[last])} {last} examples stand in {before} too: "
+        f"{of_last[0]}; take them out of one split, or write allow_overlap: true into the spec"
+    )
+
+
+def _check_ids(splits: Mapping[SplitName, Sequence[Example]]) -> None:
+    seen: dict[str, str] = {}
     for split, examples in splits.items():
         for example in examples:
-            here = (split, example.id)
-            for kind, key, seen in (
-                ("id", example.id, ids),
-                ("inputs", fold_inputs(example), inputs),
-            ):
-                there = seen.setdefault(key, here)
-                if there[0] != split:
-                    raise TaskError(
-                        f'splits "{there[0]}" and "{split}" share an example (same {kind}): '
-                        f'"{there[1]}" and "{example.id}"; take one of them out'
-                    )
+            there = seen.setdefault(example.id, split)
+            if there != split:
+                raise TaskError(
+                    f'splits "{there}" and "{split}" share an example (same id): '
+                    f'"{shorten(example.id)}"; take one of them out, or give it another id'
+                )
 
 
 def fold_inputs(example: Example) -> tuple[tuple[str, str], ...]:

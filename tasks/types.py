@@ -8,7 +8,7 @@ very same examples.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -53,7 +53,8 @@ class Task(Protocol):
     """A task: subclass this or match its shape. Only `split` and `score` need writing.
 
     `inputs` and `output` name the fields. `failure_classes` maps each class `score` may return to
-    one sentence that says what it means.
+    one sentence that says what it means. `format_failures` are those of them where the answer is
+    not of the form asked for, so that it shows nothing of what the model can do.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Task(Protocol):
     inputs: tuple[str, ...] = ("input",)
     output: str = "answer"
     failure_classes: Mapping[str, str] = {}
+    format_failures: Collection[str] = ()
 
     def split(self, name: SplitName) -> Sequence[Example]:
         """The examples of one split, in a fixed order, the same at every call."""

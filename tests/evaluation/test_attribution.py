@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.attribution import attribute
 from evaluation.compare import contrast
 
 
-def scores(*values: float) -> dict[str, float]:
-    return {f"e{i}": value for i, value in enumerate(values)}
+def scores(*values: float) -> pd.Series:
+    return pd.Series(values, index=[f"e{i}" for i in range(len(values))], dtype=float)
 
 
 def test_effects_by_hand():
@@ -30,7 +31,7 @@ def test_effects_by_hand():
 def test_main_effects_and_interaction_rebuild_the_cells():
     rng = np.random.default_rng(0)
     cells = [scores(*rng.random(30)) for _ in range(4)]
-    base, _, weights, both = (np.mean([*cell.values()]) for cell in cells)
+    base, _, weights, both = (cell.mean() for cell in cells)
     found = attribute(*cells)
     assert found.weights.value + found.prompt.value == pytest.approx(both - base)
     assert found.weights.value - found.interaction.value / 2 == pytest.approx(weights - base)
@@ -40,7 +41,7 @@ def test_main_effects_and_interaction_rebuild_the_cells():
 def test_the_order_of_the_examples_changes_nothing():
     rng = np.random.default_rng(1)
     cells = [scores(*rng.random(20)) for _ in range(4)]
-    turned = [dict(reversed(cell.items())) for cell in cells]
+    turned = [cell[::-1] for cell in cells]
     assert attribute(*cells) == attribute(*turned)
 
 
@@ -71,6 +72,6 @@ def test_no_example_and_other_examples_are_refused():
     with pytest.raises(ValueError, match="different examples"):
         attribute(scores(1), scores(1), scores(1), scores(1, 0))
     with pytest.raises(ValueError, match="no example"):
-        attribute({}, {}, {}, {})
+        attribute(scores(), scores(), scores(), scores())
     with pytest.raises(ValueError, match="no example"):
-        contrast([], reach=1)
+        contrast(np.array([]), reach=1)

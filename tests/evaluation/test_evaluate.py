@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.evaluate import evaluate, mean_score
-from evaluation.records import SCHEMA, read_records, write_records
+from evaluation.records import SCHEMA, TEXT, read_answers, read_records, write_records
+from evaluation.types import EvalRecord
 from lm import Caps, Ledger, Sampling, ScriptedLM
 from lm.ledger import BudgetExhausted
 from lm.types import ModelError, PromptTooLong
@@ -104,6 +105,22 @@ def test_parquet_gives_back_what_it_took(tmp_path):
     assert read_records(path) == []
     assert pq.read_schema(path).equals(SCHEMA)
     assert [p.name for p in tmp_path.iterdir()] == ["records.parquet"]
+
+
+def test_columns_hold_what_records_hold(tmp_path):
+    records = evaluate(ScriptedLM(_echo), PROMPT, EXAMPLES, exact, Sampling(n=2), split="test")
+    write_records(tmp_path / "r.parquet", records)
+    frame = read_answers(tmp_path / "r.parquet")
+    assert list(frame.columns) == list(EvalRecord.__annotations__)
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    assert [EvalRecord(**row) for row in rows] == records
+    assert {r.failure for r in records} > {None}  # some fail and some do not
+    assert set(frame.select_dtypes(TEXT)) == {
+        name for name, shown in EvalRecord.__annotations__.items() if shown.startswith("str")
+    }
+    assert frame["correct"].dtype == bool
+    write_records(tmp_path / "r.parquet", [])
+    assert read_answers(tmp_path / "r.parquet").dtypes.equals(frame.dtypes)
 
 
 def test_half_a_surrogate_pair_is_stored_escaped(tmp_path):

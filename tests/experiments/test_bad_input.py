@@ -17,7 +17,8 @@ from experiments.cli import main
 from lm.tiny import write_tiny_model
 from prompt_opt.bootstrap import Bootstrap
 from tasks.inflection import Inflection
-from tasks.types import Demo
+from tasks.load import load_task
+from tasks.types import Demo, Prompt
 
 SPEC: dict[str, Any] = {
     "name": "bad",
@@ -70,6 +71,7 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no arms": ({"arms": {}}, ["arms"]),
     "attribution is no switch": ({"attribution": "maybe"}, ["attribution", "'maybe'", "true or"]),
     "attribution is a number": ({"attribution": 1}, ["attribution: 1 is no switch"]),
+    "overlap is no switch": ({"allow_overlap": "yes"}, ["allow_overlap", "'yes'", "true or false"]),
     "nothing to attribute": ({"attribution": True}, ["no arm moves both", "[bootstrap, grpo]"]),
     "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
     "unknown baseline": ({"baseline": "zeroshot"}, ["baseline", "did you mean 'zero-shot'"]),
@@ -234,6 +236,51 @@ def test_run_folder_of_another_spec(folder: Path, capsys: pytest.CaptureFixture[
     line = refused(capsys, "run", write_spec(folder, **changed))
     assert "results of another experiment" in line and "sampling.max_tokens" in line
     assert before == {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
+
+
+STORY = (
+    "My brother left his blue rucksack in the basket of a bike at the harbour last night, and "
+    "nobody at the kiosk has seen it."
+)
+COPIES = [
+    (STORY, "the same inputs"),
+    (STORY.upper().replace(",", " -"), "the same but for case or punctuation"),
+    (STORY.replace("blue", "green"), "nearly the same"),
+]
+
+
+@pytest.mark.parametrize(("copy", "how"), COPIES, ids=["exact", "normalized", "near"])
+def test_a_test_question_that_stands_in_train(
+    folder: Path, capsys: pytest.CaptureFixture[str], copy: str, how: str
+) -> None:
+    """Refused, unless the spec allows it: then run.json says which ones they are."""
+    rows = [{**row, "id": f"r{n}"} for n, row in enumerate(ROWS)]
+    for n, row in enumerate(rows):
+        row["split"] = ("train", "train", "dev", "test")[n % 4]
+    rows[1]["input"], rows[3]["input"] = STORY, copy
+    write_rows(folder / "rows.jsonl", rows)
+    spec = {"arms": {"zero-shot": []}, "sampling": {"max_tokens": 4}}
+    line = refused(capsys, "run", write_spec(folder, **spec))
+    for part in ("1 of 10 test", 'test "r3" is train "r1"', how, "allow_overlap: true"):
+        assert part in line
+    assert not list(folder.glob("runs/bad/evals/*"))
+    assert main(["check", "rows.jsonl"]) == 1
+    assert f'       test "r3" is train "r1" ({how}' in capsys.readouterr().out
+    assert main(["run", str(write_spec(folder, **spec, allow_overlap=True))]) == 0
+    assert json.loads((folder / "runs/bad/run.json").read_text())["overlapping"] == ["r3"]
+
+
+def test_few_shot_text_that_holds_a_test_question(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = load_task("rows.jsonl")
+    secret = task.split("test")[0]
+    prompt = Prompt.of(task).with_demos([Demo(secret.inputs, secret.answer)])
+    (folder / "prompt.json").write_text(prompt.to_json())
+    assert main(["check", "rows.jsonl", "--prompt", "prompt.json"]) == 1
+    assert f'test "{secret.id}" is prompt "demo 1" (the same inputs)' in capsys.readouterr().out
+    (folder / "prompt.json").write_text("{}")
+    assert "no prompt.json" in refused(capsys, "check", "rows.jsonl", "--prompt", "prompt.json")
 
 
 @pytest.mark.parametrize("words", [["report", "none"], ["compare", "none", "a", "b"]])

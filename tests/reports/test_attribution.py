@@ -139,7 +139,7 @@ def test_cells_of_another_shape_are_refused_in_one_line(apart: Path, cells: obje
 def test_cells_over_other_examples_are_refused(apart: Path) -> None:
     path = apart / "evals/W/records.parquet"
     write_records(path, read_records(path)[1:])
-    with pytest.raises(ReportError, match=r"shots\+grpo, seed 0: the cells answered different"):
+    with pytest.raises(ReportError, match=r"shots\+grpo, seed 0: the arms answered different"):
         attribution(load_run(apart))
 
 

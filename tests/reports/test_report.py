@@ -61,6 +61,7 @@ def test_records_carry_arm_and_seed(folder):
         "shots": 12,
         "shots+grpo": 18,
     }
+    assert frame.index.equals(pd.RangeIndex(60)) and set(frame["seed"]) == {0}
 
 
 def test_one_arm_alone_makes_a_report(folder):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import SPLITS, Example, Score, Task, TaskError
-from tasks.check import check_task, digest_splits
+from tasks import SPLITS, Demo, Example, Prompt, Score, Task, TaskError
+from tasks.check import check_prompt_file, check_task, digest_splits
 from tasks.load import load_task
 from tasks.splits import check_disjoint, required_split
 
@@ -108,7 +108,7 @@ BROKEN = [
     (
         "disjoint",
         {"split": lambda s, name: [Example(name, {"input": "same"}, "x")]},
-        'splits "train" and "dev" share an example (same inputs): "train" and "dev"',
+        '1 of 1 test examples stand in train too: test "test" is train "train" (the same inputs)',
     ),
     (
         "duplicates",
@@ -226,7 +226,55 @@ def test_disjoint_sees_ids_and_inputs_that_differ_in_case_or_spaces():
     check_disjoint({"train": [one, one], "test": [Example("b", {"input": "What is that?"}, "y")]})
     for other, kind in (
         (Example("a", {"input": "z"}, "y"), "same id"),
-        (Example("b", {"input": "what is it?"}, "y"), "same inputs"),
+        (Example("b", {"input": "what is it?"}, "y"), "the same but for case"),
     ):
         with pytest.raises(TaskError, match=kind):
             check_disjoint({"train": [one], "test": [other]})
+
+
+LONG = (
+    "The chain came off twice on the hill behind the station, and the second time the whole "
+    "gear fell apart in my hands."
+)
+NEARLY = Example("b", {"input": LONG.replace("second", "third").replace(",", " -").upper()}, "y")
+
+
+def test_nearly_the_same_is_refused_in_test_and_mentioned_in_dev():
+    splits = {"train": [Example("a", {"input": LONG}, "y")], "test": [NEARLY]}
+    with pytest.raises(TaskError, match=r'1 of 1 test .* test "b" is train "a" \(nearly'):
+        check_disjoint(splits)
+    [allowed] = check_disjoint(splits, allow_overlap=True)
+    assert (allowed.id, allowed.other_id, allowed.kind) == ("b", "a", "near")
+    [harmless] = check_disjoint({"train": splits["train"], "dev": [NEARLY]})
+    assert harmless.split == "dev"
+
+
+@pytest.mark.parametrize(("split", "severity"), [("dev", "warning"), ("test", "error")])
+def test_check_names_the_pairs(split, severity):
+    def leaky(self, name):
+        more = {"train": [Example("a", {"input": LONG}, "y")], split: [NEARLY]}
+        return [*Sums.split(self, name), *more.get(name, [])]
+
+    scored = {"score": lambda s, e, t: Score(1.0, True)}
+    [found] = [f for f in check_task(broken(split=leaky, **scored)) if f.check == "disjoint"]
+    assert (found.ok, found.severity) == (False, severity)
+    [pair] = found.named
+    assert pair.startswith(f'{split} "b" is train "a" (nearly the same, similarity 0.8')
+
+
+PROMPTS = [
+    (Prompt("Add.", demos=(Demo({"input": "5 + 1"}, "6"),)), ""),
+    (Prompt("Add.", demos=(Demo({"input": "1000 + 1"}, "1001"),)), ""),
+    (
+        Prompt("Add.", demos=(Demo({"input": "5 + 1"}, "6"), Demo({"input": "201 +  1"}, "9"))),
+        'test "201" is prompt "demo 2" (the same but for case or punctuation)',
+    ),
+    (Prompt("Add, like 150 + 1 = 151."), 'the instruction holds dev example "150" with its answer'),
+]
+
+
+@pytest.mark.parametrize(("prompt", "told"), PROMPTS)
+def test_few_shot_text_must_not_hold_dev_or_test(prompt, told):
+    found = check_prompt_file(Sums(), prompt)
+    assert found.ok is (told == "")
+    assert told in "\n".join(found.named)

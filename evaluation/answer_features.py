@@ -1,0 +1,198 @@
+"""What a wrong answer is like, in terms a person can read: 'verb + "ed"', 'says "billing"'.
+
+Terms of two kinds. Some are said of the answer alone (its words, its endings, its length); whether
+they mean anything is judged against the *gold answers*, which are answers to the same questions.
+Others relate it to its question or its gold (a copy, an edit); whether they mean anything is judged
+against the same answers put with *other questions*. `reference` gives either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import pairwise, takewhile
+
+import pandas as pd
+
+from evaluation.features import WORD
+from tasks.scorers import read_number
+from tasks.text import normalize
+
+READ_CHARS = 400  # of an answer: what is wrong with a longer one shows in its beginning
+READ_WORDS = 30
+SHOWN_CHARS = 40  # of an answer that is named whole
+LIKE = 0.5  # share of letters or words in common from which two texts are an edit of each other
+COPIED = 10  # letters at least of an input that was copied in part
+FACTORS = {10: "10 times the gold", 100: "100 times the gold", -1: "minus the gold"}
+FACTORS |= {0.1: "a tenth of the gold", 0.01: "a hundredth of the gold"}
+SHAPES = (
+    "says ",
+    ('"', "gold with", "the gold", "part of"),
+    "starts with",
+    ("has ", "ends in"),
+    ("two to", "more than", "a number", "yes or", "no text"),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with its gold answer, normalized: what an answer may be an edit of."""
+
+    inputs: Mapping[str, str]
+    gold: str
+
+    @classmethod
+    def of(cls, inputs: str, gold: str) -> Asked:
+        fields = json.loads(inputs)
+        cut = {name: normalize(str(text)[:READ_CHARS]) for name, text in fields.items()}
+        return cls(cut, normalize(gold[:READ_CHARS]))
+
+
+def related(asked: Asked, answer: str) -> list[str]:
+    """How a normalized answer relates to its question and gold, most telling first."""
+    return list(dict.fromkeys(_related(asked, answer)))
+
+
+def alone(answer: str) -> list[str]:
+    """What can be said of a normalized answer by itself, most telling first."""
+    return list(dict.fromkeys(_alone(answer)))
+
+
+def answer_text(text: str) -> str:
+    """An answer as its terms are made from it."""
+    return normalize(text[:READ_CHARS])
+
+
+def plainness(term: str) -> int:
+    """The rank of a term by its shape: a copy or an edit of the input first, mere length last."""
+    for rank, shapes in enumerate(SHAPES):
+        if term.startswith(shapes):
+            return rank + 1
+    return 0
+
+
+def terms(answers: pd.DataFrame) -> list[frozenset[str]]:
+    """All terms of each row of `answers`, in their order."""
+    asked = [Asked.of(*row) for row in zip(answers["inputs"], answers["gold"], strict=True)]
+    said = [answer_text(text) for text in answers["answer"]]
+    return [
+        frozenset([*related(a, text), *alone(text)]) for a, text in zip(asked, said, strict=True)
+    ]
+
+
+def reference(answers: pd.DataFrame) -> list[frozenset[str]]:
+    """What the terms of each row would be by chance.
+
+    Terms that relate an answer come from the row's answer put with the question of a row half the
+    frame away, the others from the row's gold answer. Rows are to be in no telling order.
+    """
+    asked = [Asked.of(*row) for row in zip(answers["inputs"], answers["gold"], strict=True)]
+    other = [asked[(i + len(asked) // 2) % len(asked)] for i in range(len(asked))]
+    said = [answer_text(text) for text in answers["answer"]]
+    return [
+        frozenset([*related(o, text), *alone(own.gold)])
+        for o, own, text in zip(other, asked, said, strict=True)
+    ]
+
+
+def _related(asked: Asked, answer: str) -> Iterator[str]:
+    gold = asked.gold
+    if not answer or answer == gold:
+        return
+    from_input = [term for name, text in asked.inputs.items() for term in _copy(name, text, answer)]
+    yield from from_input
+    if max(len(gold), len(answer)) <= SHOWN_CHARS:
+        yield f'"{answer}" for gold "{gold}"'
+    yield from _number(gold, answer)
+    if re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", answer):
+        yield "the gold with words around it"
+    elif f" {answer} " in f" {gold} ":
+        yield "part of the gold"
+    if not from_input:  # else it was made from the input, and differs from gold as that does
+        yield from _edits(gold, answer)
+
+
+def _copy(name: str, text: str, answer: str) -> Iterator[str]:
+    """The input itself, or, of a short one, the input with something at its ends."""
+    if answer == text:
+        yield f"the {name}, unchanged"
+    elif len(answer) >= COPIED and text.startswith(answer):
+        yield f"the beginning of the {name}"
+    elif _short(text) and _short(answer):
+        yield from _affixed(name, text, answer)
+
+
+def _short(text: str) -> bool:
+    return 0 < len(text) <= SHOWN_CHARS and text.count(" ") <= 2
+
+
+def _affixed(name: str, text: str, answer: str) -> Iterator[str]:
+    if answer.endswith(text):
+        yield f'"{answer.removesuffix(text)}" + {name}'
+        return
+    shared = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, answer, strict=False))
+    )
+    lost, added = text[shared:], answer[shared:]
+    if shared < 2 or 2 * shared < len(text):
+        return
+    if len(lost) <= 1 and len(added) > 1:
+        yield f'{name} with the ending "{added[-2:]}"'  # whatever becomes of its last letter
+    if added:
+        yield f'{name} - "{lost}" + "{added}"' if lost else f'{name} + "{added}"'
+    else:
+        yield f'{name} - "{lost}"'
+
+
+def _number(gold: str, answer: str) -> Iterator[str]:
+    one, two = read_number(gold), read_number(answer)
+    if one is None or two is None or one[0] == two[0]:
+        return
+    step = two[0] - one[0]
+    if abs(step) in (1, 2):
+        yield f"the gold {'+' if step > 0 else '-'} {abs(step):g}"
+    for factor, said in FACTORS.items():
+        if one[0] and abs(two[0] / one[0] / factor - 1) < 1e-9:
+            yield said
+
+
+def _edits(gold: str, answer: str) -> Iterator[str]:
+    """What turns gold into the answer, letter by letter in short texts, else word by word."""
+    by_letter = _short(gold) and _short(answer)
+    a, b = (list(x) if by_letter else x.split()[:READ_WORDS] for x in (gold, answer))
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    if matcher.quick_ratio() < LIKE or matcher.ratio() < LIKE:
+        return
+    glue = "" if by_letter else " "
+    for kind, a1, a2, b1, b2 in matcher.get_opcodes():
+        lost, added = glue.join(a[a1:a2]), glue.join(b[b1:b2])
+        if kind == "delete":
+            yield f'gold without "{lost}"'
+        elif kind == "insert":
+            yield f'gold with "{added}" added'
+        elif kind == "replace":
+            yield f'"{added}" in place of "{lost}" of gold'
+
+
+def _alone(answer: str) -> Iterator[str]:
+    if not answer:
+        yield "no text"
+        return
+    if len(answer) <= SHOWN_CHARS:
+        yield f'says "{answer}"'
+    words = WORD.findall(answer)[:READ_WORDS]
+    if read_number(answer) and len(words) <= 2:
+        yield "a number"
+    if answer in ("yes", "no", "true", "false"):
+        yield "yes or no"
+    if len(words) >= 2:
+        yield f'starts with "{" ".join(words[:2])}"'
+        yield from (f'has "{a} {b}"' for a, b in pairwise(words))
+        yield from (f'has "{word}"' for word in words)
+        yield "more than five words" if len(words) > 5 else "two to five words"
+    elif len(answer) > 4:
+        yield from (f'ends in "{answer[-size:]}"' for size in (3, 2))
+        yield from (f'starts with "{answer[:size]}"' for size in (3, 2))

@@ -1,0 +1,319 @@
+"""Where do failures concentrate? Subgroups of examples, found on one half, confirmed on the other.
+
+A subgroup is one condition on the question (`evaluation.features`) or two at once. On the
+*discovery half* of the examples every single condition is tested, and the strongest are combined
+with every other; the exact test is Fisher's, one-sided, and Benjamini and Hochberg's procedure
+(1995) keeps the expected share of false ones among the found below `FDR`, for each depth of search
+and for all failures and their classes apart. What is left after pruning is tested once more on the
+*held-out half*, which took no part in choosing it; Holm's procedure (1979) over those few keeps the
+chance of reporting any false one below `LEVEL`, however many conditions were tried.
+
+Two simplifications. An example is one case, however many samples or seeds answered it: it counts as
+failing when enough of its answers fail, enough being what brings the share of failing examples
+closest to one half. And a condition is tried against what it adds: a pair counts only if each of
+its conditions matters where the other holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from evaluation.exact import holm, upper_tail
+from evaluation.features import Conditions, conditions
+
+FDR = 0.1
+LEVEL = 0.05
+SUPPORT = 0.02  # of the examples of a half: a smaller subgroup is not looked for
+FEWEST = 8  # examples of a subgroup in each half, and failing examples in each half
+BEAM = 24  # single conditions that are combined
+REDUNDANT = 0.01  # what a subgroup must still show besides those already taken
+MOST = {True: 6, False: 3}  # subgroups reported of all failures, of one class
+CLASSES = 6  # failure classes looked into, the most frequent
+OVERLAP = 0.9  # of a subgroup's examples: it lies inside another one
+ALIKE, NEAR = 0.8, 100  # shared examples, and ratio of p, of subgroups that are as good as one
+LONGEST = 300  # candidates looked at for each target
+ANY = ""
+
+
+@dataclass(frozen=True)
+class Half:
+    """A subgroup in one half of the examples: answers, and how many of them fail."""
+
+    n: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Failures of the kind `target` (`ANY`: of all kinds) concentrate where all `terms` hold.
+
+    `n` and `failures` count answers in it, both halves together; `rate` is failures / n,
+    `rate_outside` that of all other answers, `lift` the rate over that of all answers, `share`
+    the share of all such failures that lie in it. `p` is Fisher's one-sided exact test over the
+    examples of the discovery half, `p_adjusted` that of the held-out half after Holm. Rates of
+    the whole are those by which it was chosen, and so flatter it; `held` is unbiased.
+    """
+
+    target: str
+    terms: tuple[str, ...]
+    n: int
+    failures: int
+    rate: float
+    rate_outside: float
+    lift: float
+    share: float
+    p: float
+    p_adjusted: float
+    found: Half
+    held: Half
+    examples: frozenset[str] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return " and ".join(self.terms)
+
+
+def discover(
+    answers: pd.DataFrame,
+    *,
+    targets: Mapping[str, np.ndarray] | None = None,
+    depth: int = 2,
+) -> list[Subgroup]:
+    """The confirmed subgroups where `answers` fail, most failures first; often none.
+
+    `answers` has the columns of `EvalRecord`. `targets` names what counts as failing, a mask over
+    the answers each; by default all failures, and each frequent class. `depth` 1 tries single
+    conditions only. The order of the rows does not matter, and nothing is random: which half an
+    example is in is a hash of its id.
+    """
+    marked = _targets(answers) if targets is None else targets
+    examples = answers.drop_duplicates("example_id").sort_values("example_id")
+    half_E = np.array([in_discovery_half(i) for i in examples["example_id"]], dtype=bool)
+    minimum = max(FEWEST, int(np.ceil(SUPPORT * len(examples) / 2)))
+    every = _common(conditions(examples, 2 * minimum), half_E, minimum)
+    place_A = pd.Index(examples["example_id"]).get_indexer(pd.Index(answers["example_id"]))
+    cases = {name: _Case.of(name, mask, place_A, half_E) for name, mask in marked.items()}
+    cases = {name: case for name, case in cases.items() if case.enough()}
+    if not cases or not every.names:
+        return []
+    chosen = _search(list(cases.values()), every, minimum, depth)
+    adjusted = holm([case.p_held(holds_E) for case, _, holds_E, _ in chosen])
+    ids = examples["example_id"].to_numpy()
+    found = [
+        case.subgroup(terms, holds_E, p, p_adjusted, ids)
+        for (case, terms, holds_E, p), p_adjusted in zip(chosen, adjusted, strict=True)
+        if p_adjusted <= LEVEL
+    ]
+    return sorted(found, key=lambda s: (s.target != ANY, -s.failures, s.target, s.terms))
+
+
+def in_discovery_half(example_id: str) -> bool:
+    """Which half an example is in: the same in every run and for every arm."""
+    return hashlib.sha256(f"half\0{example_id}".encode()).digest()[0] < 128
+
+
+def _targets(answers: pd.DataFrame) -> dict[str, np.ndarray]:
+    wrong = ~answers["correct"].to_numpy(bool)
+    counts = answers.loc[wrong, "failure"].value_counts()
+    classes = sorted(counts.index, key=lambda name: (-counts[name], name))[:CLASSES]
+    of_class = {str(c): wrong & answers["failure"].eq(c).to_numpy(bool) for c in classes}
+    # a class that is nearly all of the failures tells nothing of its own
+    return {ANY: wrong} | {c: m for c, m in of_class.items() if m.sum() < OVERLAP * wrong.sum()}
+
+
+def _common(every: Conditions, half_E: np.ndarray, minimum: int) -> Conditions:
+    """The conditions that hold of enough examples in both halves."""
+    holds_EC = every.holds_EC
+    least_C = np.minimum(holds_EC[half_E].sum(0), holds_EC[~half_E].sum(0))
+    kept = np.flatnonzero(least_C >= minimum)
+    return Conditions(
+        [every.names[c] for c in kept], [every.features[c] for c in kept], holds_EC[:, kept]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One target: by example its answers, those that fail, and whether it fails as one case."""
+
+    target: str
+    answers_E: np.ndarray
+    failures_E: np.ndarray
+    fails_E: np.ndarray
+    half_E: np.ndarray
+
+    @classmethod
+    def of(cls, target: str, mask: np.ndarray, place_A: np.ndarray, half_E: np.ndarray) -> _Case:
+        size = len(half_E)
+        answers_E = np.bincount(place_A, minlength=size)
+        failures_E = np.bincount(place_A, weights=mask, minlength=size).astype(int)
+        rate_E = failures_E / answers_E
+        cuts = np.unique(rate_E[rate_E > 0])
+        gaps = [abs((rate_E >= cut).mean() - 0.5) for cut in cuts]
+        cut = cuts[int(np.argmin(gaps))] if len(cuts) else 1.0
+        return cls(target, answers_E, failures_E, rate_E >= cut, half_E)
+
+    def enough(self) -> bool:
+        """Whether both halves hold failing examples, and ones that do not fail."""
+        counts = [self.fails_E[half].sum() for half in (self.half_E, ~self.half_E)]
+        return min(counts) >= FEWEST and self.fails_E.sum() < len(self.fails_E)
+
+    def p_held(self, holds_E: np.ndarray) -> float:
+        fails_E, inside_E = self.fails_E[~self.half_E], holds_E[~self.half_E]
+        return float(
+            upper_tail((fails_E & inside_E).sum(), inside_E.sum(), fails_E.sum(), len(fails_E))
+        )
+
+    def subgroup(
+        self,
+        terms: tuple[str, ...],
+        holds_E: np.ndarray,
+        p: float,
+        adjusted: float,
+        ids: np.ndarray,
+    ) -> Subgroup:
+        n, failures = self._count(holds_E)
+        n_all, failures_all = self._count(np.ones_like(holds_E))
+        outside = (failures_all - failures) / max(1, n_all - n)
+        return Subgroup(
+            target=self.target,
+            terms=terms,
+            n=n,
+            failures=failures,
+            rate=failures / n,
+            rate_outside=outside,
+            lift=(failures / n) / (failures_all / n_all),
+            share=failures / failures_all,
+            p=p,
+            p_adjusted=adjusted,
+            found=Half(*self._count(holds_E & self.half_E)),
+            held=Half(*self._count(holds_E & ~self.half_E)),
+            examples=frozenset(ids[holds_E]),
+        )
+
+    def _count(self, holds_E: np.ndarray) -> tuple[int, int]:
+        return int(self.answers_E[holds_E].sum()), int(self.failures_E[holds_E].sum())
+
+
+_Chosen = tuple[_Case, tuple[str, ...], np.ndarray, float]  # of which examples it holds, and p
+_Candidate = tuple[float, tuple[int, ...]]  # p, conditions
+
+
+def _search(cases: Sequence[_Case], every: Conditions, minimum: int, depth: int) -> list[_Chosen]:
+    """What is significant on the discovery half, without what the rest already says."""
+    singles: list[list[_Candidate]] = []
+    pairs: list[list[_Candidate]] = []
+    for case in cases:
+        holds_EC = every.holds_EC[case.half_E]
+        fails_E = case.fails_E[case.half_E]
+        p_C = _single(holds_EC, fails_E)
+        singles.append([(float(p), (c,)) for c, p in enumerate(p_C)])
+        pairs.append(_pairs(every, holds_EC, fails_E, p_C, minimum) if depth > 1 else [])
+    first = [case.target == ANY for case in cases]
+    kept: list[list[_Candidate]] = [[] for _ in cases]
+    for depth_of in (singles, pairs):  # the classes are a family of their own: they dilute no other
+        for family in (first, [not x for x in first]):
+            mine = [c if is_in else [] for c, is_in in zip(depth_of, family, strict=True)]
+            kept = [a + b for a, b in zip(kept, _significant(mine), strict=True)]
+    return [
+        (case, tuple(every.names[c] for c in columns), every.all_hold(columns), p)
+        for case, candidates in zip(cases, kept, strict=True)
+        for p, columns in _pruned(case, every, candidates, minimum)
+    ]
+
+
+def _single(holds_EC: np.ndarray, fails_E: np.ndarray) -> np.ndarray:
+    k_C, n_C = holds_EC[fails_E].sum(0), holds_EC.sum(0)
+    return upper_tail(k_C, n_C, fails_E.sum(), len(fails_E))
+
+
+def _pairs(
+    every: Conditions, holds_EC: np.ndarray, fails_E: np.ndarray, p_C: np.ndarray, minimum: int
+) -> list[_Candidate]:
+    """Each of the `BEAM` strongest conditions with every other one.
+
+    The p of a pair is the largest of three: against all examples, within its first condition, and
+    within its second.
+    """
+    beam = np.argsort(p_C, kind="stable")[:BEAM]
+    as_float = holds_EC.astype(np.float32)  # counts below 2^24 are exact
+    n_BC = (as_float[:, beam].T @ as_float).astype(int)
+    k_BC = (as_float[fails_E][:, beam].T @ as_float[fails_E]).astype(int)
+    k_C, n_C = holds_EC[fails_E].sum(0), holds_EC.sum(0)
+    feature_C = np.unique(every.features, return_inverse=True)[1]
+    rank_C = np.full(len(p_C), BEAM)
+    rank_C[beam] = np.arange(len(beam))
+    tried_BC = (feature_C[beam][:, None] != feature_C) & (rank_C[beam][:, None] < rank_C)
+    least_BC = np.minimum(n_C[beam][:, None], n_C) - FEWEST // 2  # else it adds nothing
+    b_T, c_T = np.nonzero(tried_BC & (n_BC >= minimum) & (n_BC <= least_BC))
+    k_T, n_T, first_T = k_BC[b_T, c_T], n_BC[b_T, c_T], beam[b_T]
+    p_T = np.maximum.reduce(
+        [
+            upper_tail(k_T, n_T, fails_E.sum(), len(fails_E)),
+            upper_tail(k_T, n_T, k_C[first_T], n_C[first_T]),
+            upper_tail(k_T, n_T, k_C[c_T], n_C[c_T]),
+        ]
+    )
+    return [
+        (float(p), (int(min(b, c)), int(max(b, c))))
+        for p, b, c in zip(p_T, first_T, c_T, strict=True)
+    ]
+
+
+def _significant(by_case: Sequence[list[_Candidate]]) -> list[list[_Candidate]]:
+    """The candidates of all cases as one family, those below the false-discovery rate."""
+    family = [p for candidates in by_case for p, _ in candidates]
+    if not family:
+        return [[] for _ in by_case]
+    adjusted = iter(stats.false_discovery_control(family, method="bh"))
+    return [[c for c in candidates if next(adjusted) <= FDR] for candidates in by_case]
+
+
+def _pruned(
+    case: _Case, every: Conditions, candidates: list[_Candidate], minimum: int
+) -> list[_Candidate]:
+    """Strongest first; each later one must show failures that those before do not account for.
+
+    Of candidates that are nearly the same examples, and about as strong, the most readable one
+    stands for all: the shortest, in the order of `conditions`.
+    """
+    taken: list[_Candidate] = []
+    fails_E = case.fails_E[case.half_E]
+    masks: list[np.ndarray] = []
+    ordered = sorted(candidates, key=lambda c: (c[0], len(c[1]), c[1]))[:LONGEST]
+    holds = {c[1]: every.all_hold(c[1])[case.half_E] for c in ordered}
+    for p, columns in ordered:
+        if len(taken) == MOST[case.target == ANY]:
+            break
+        if _adds(holds[columns], masks, fails_E, minimum):
+            like = [c for c in ordered if c[0] <= NEAR * p and _alike(holds[c[1]], holds[columns])]
+            taken.append(min(like, key=lambda c: (len(c[1]), c[1])))
+            masks.append(holds[taken[-1][1]])
+    return taken
+
+
+def _alike(a_E: np.ndarray, b_E: np.ndarray) -> bool:
+    return (a_E & b_E).sum() >= ALIKE * (a_E | b_E).sum()
+
+
+def _adds(
+    holds_E: np.ndarray, masks: Sequence[np.ndarray], fails_E: np.ndarray, minimum: int
+) -> bool:
+    """Whether failures still concentrate in it: inside what contains it, outside of the others."""
+    rest_E = np.ones_like(holds_E)
+    for mask in masks:
+        contains = (holds_E & mask).sum() >= OVERLAP * holds_E.sum()
+        rest_E &= mask if contains else ~mask
+    inside_E, inside_fails_E = holds_E & rest_E, fails_E & rest_E
+    if not masks:
+        return True
+    if inside_E.sum() < minimum // 2:
+        return False
+    k = (inside_E & fails_E).sum()
+    tail = upper_tail(k, inside_E.sum(), inside_fails_E.sum(), rest_E.sum())
+    return bool(tail <= REDUNDANT)

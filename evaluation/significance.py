@@ -1,0 +1,50 @@
+"""Could the difference be luck? Two-sided tests of paired differences, whatever their order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import stats
+
+FLIPS = 9999
+EXACT = 13  # up to 2^13 = 8,192 ways to set the signs, all are tried
+LARGE = 1000  # more differences than this: their sum is normal to three digits of p
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """McNemar's exact test: of the pairs that differ, as many go either way by chance (scipy)."""
+    if fixed + broken == 0:
+        return 1.0
+    return float(stats.binomtest(fixed, fixed + broken, 0.5).pvalue)
+
+
+def sign_flip(values: np.ndarray, seed: int = 0) -> float:
+    """Permutation test of "each value could as well have the other sign", for the mean.
+
+    All ways to set the signs of up to `EXACT` values other than 0; `FLIPS` random ones of more,
+    the one observed counted among them (Phipson and Smyth, 2010); above `LARGE` values the normal
+    law those sums follow. Equal to scipy's `permutation_test` of paired samples.
+    """
+    size_E = np.sort(np.abs(values[values != 0]))  # sorted, and blind to which arm is called a
+    if (n := len(size_E)) == 0:
+        return 1.0
+    observed = abs(math.fsum(values))
+    if n > LARGE:
+        return float(2 * stats.norm.sf(observed / math.sqrt(math.fsum(size_E**2))))
+    enough = observed - 1e-9 * size_E.sum()  # sums that should be equal differ in the last bit
+    if n <= EXACT:
+        bits_WE = np.arange(2**n)[:, None] >> np.arange(n) & 1
+        return float(np.mean(np.abs(_sums(bits_WE, size_E)) >= enough))
+    rng = np.random.default_rng(seed)
+    hits = 0
+    for start in range(0, FLIPS, 1000):
+        rows = min(1000, FLIPS - start)
+        bits_WE = rng.integers(0, 2, (rows, n), dtype=np.int8)
+        hits += int((np.abs(_sums(bits_WE, size_E)) >= enough).sum())
+    return (1 + hits) / (1 + FLIPS)
+
+
+def _sums(bits_WE: np.ndarray, size_E: np.ndarray) -> np.ndarray:
+    """The sum of the sizes, each with the sign its bit says, one a row."""
+    return 2 * (bits_WE @ size_E) - size_E.sum()

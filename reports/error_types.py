@@ -1,0 +1,260 @@
+"""Systematic errors of an arm, found rather than declared, and what every arm made of them.
+
+*Subgroups* are kinds of questions where its failures concentrate (`evaluation.discovery`),
+*clusters* are kinds of wrong answers (`evaluation.clusters`). Both were found on one half of the
+examples and confirmed on the other; what is listed here was confirmed, and often nothing is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from evaluation.clusters import Cluster, clusters, rule_holds
+from evaluation.discovery import ANY, Subgroup, discover
+from reports.load import ReportError, Run
+from reports.tables import best_arm
+
+ERROR_TYPES = (
+    *("arm", "kind", "name", "failure", "n", "failures", "rate", "rate_outside", "lift", "share"),
+    *("p_adjusted", "found_n", "found_failures", "held_n", "held_failures"),
+    *("mostly", "where", "terms", "examples"),
+)
+BY_ARM = ("kind", "name", "failure", "arm", "n", "failures", "rate", "change")
+EXAMPLES = ("kind", "name", "failure", "example_id", "input", "gold", "arm", "answer", "correct")
+MOST_EXAMPLES = 20_000  # looked at for subgroups: more would find what is too small to matter
+MOST_READ = 3_000  # of them, those whose answers are read for clusters
+SHOWN = 3
+ALL = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
+
+    `read` are the answers that were read for clusters. `looked_at` of `examples` took part.
+    """
+
+    arm: str
+    subgroups: tuple[Subgroup, ...]
+    clusters: tuple[Cluster, ...]
+    where: dict[str, Subgroup]
+    answers: dict[str, pd.DataFrame]
+    read: dict[str, pd.DataFrame]
+    looked_at: int
+    examples: int
+
+
+@lru_cache(maxsize=8)
+def find(run: Run, arm: str | None = None) -> Found:
+    """Look for the error types of `arm`, by default the best one.
+
+    Of more than `MOST_EXAMPLES` examples so many are drawn, always the same. Raises ReportError
+    when the run has no such arm.
+    """
+    name = arm or best_arm(run)
+    if name not in run.arm_names:
+        raise ReportError(f"no arm {name!r} in {run.path}; it has {', '.join(run.arm_names)}")
+    ids = np.sort(_of_arm(run, name, None)["example_id"].unique().to_numpy(dtype=object))
+    drawn = np.random.default_rng(0).permutation(ids)[:MOST_EXAMPLES]
+    answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
+    read_ids = drawn[:MOST_READ]
+    read = {
+        other: frame[frame["example_id"].isin(read_ids)].reset_index(drop=True)
+        for other, frame in answers.items()
+    }
+    kinds = clusters(read[name])
+    return Found(
+        arm=name,
+        subgroups=tuple(discover(answers[name])),
+        clusters=tuple(kinds),
+        where=_where(read[name], kinds),
+        answers=answers,
+        read=read,
+        looked_at=len(drawn),
+        examples=len(ids),
+    )
+
+
+def error_types(run: Run, arm: str | None = None) -> pd.DataFrame:
+    """The confirmed error types of `arm` (default: the best), columns `ERROR_TYPES`.
+
+    Of a *subgroup*, `n` counts the answers to its examples and `failures` those that fail as
+    `failure` says (a class, or all). Of a *cluster*, `n` counts all failing answers and `failures`
+    those in it; `where` is the subgroup in which it concentrates. `share` is of all such failures,
+    `p_adjusted` that of the held-out half after Holm. `mostly` is the most frequent class among
+    them. The columns `found_*` and `held_*` say the same of the two halves.
+    """
+    found = find(run, arm)
+    rows = [_subgroup_row(found, group) for group in found.subgroups]
+    rows += [_cluster_row(found, kind) for kind in found.clusters]
+    return pd.DataFrame(rows, columns=pd.Index(ERROR_TYPES))
+
+
+def error_types_by_arm(run: Run, arm: str | None = None) -> pd.DataFrame:
+    """Each error type of `arm` in every arm, columns `BY_ARM`.
+
+    `n` counts the arm's answers to the examples of a subgroup, to all examples for a cluster, and
+    `failures` those of them that fail so. `rate` is their ratio, `change` the rate minus the
+    baseline's (missing where the baseline is not evaluated).
+    """
+    found = find(run, arm)
+    rows = [row for group in found.subgroups for row in _by_arm(run, found, group)]
+    rows += [row for kind in found.clusters for row in _by_arm(run, found, kind)]
+    return pd.DataFrame(rows, columns=pd.Index(BY_ARM)).astype({"change": float})
+
+
+def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
+    """Examples of each error type, and what every arm answered to them; columns `EXAMPLES`.
+
+    Of each arm the first answer to the example is shown, at its first seed.
+    """
+    found = find(run, arm)
+    rows = []
+    for kind, name, failure, shown in _typical(found):
+        for example in shown.itertuples():
+            told = {"kind": kind, "name": name, "failure": failure, "gold": example.gold}
+            told |= {"example_id": example.example_id, "input": _input(str(example.inputs))}
+            for other, frame in found.answers.items():
+                same = frame[frame["example_id"] == example.example_id]
+                for first in same.head(1).itertuples():
+                    said = {"answer": first.answer or first.text, "correct": first.correct}
+                    rows.append({**told, "arm": other, **said})
+    return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
+
+
+def _of_arm(run: Run, name: str, ids: np.ndarray | None) -> pd.DataFrame:
+    """All answers of an arm, or those to some examples: seeds one after another."""
+    frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
+    if ids is not None:
+        frames = [frame[frame["example_id"].isin(ids)] for frame in frames]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:
+    """By cluster: the kind of question that it concentrates on, where there is one."""
+    targets = {kind.name: np.isin(np.arange(len(answers)), kind.members) for kind in kinds}
+    best: dict[str, Subgroup] = {}
+    for group in discover(answers, targets=targets, depth=1):
+        if group.target not in best or group.failures > best[group.target].failures:
+            best[group.target] = group
+    return best
+
+
+def _subgroup_row(found: Found, group: Subgroup) -> dict[str, object]:
+    failing = _failing(found.answers[found.arm], group)
+    classes = Counter(failing["failure"].fillna("unclassified").tolist())
+    mostly, count = min(classes.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "arm": found.arm,
+        "kind": "subgroup",
+        "name": group.name,
+        "failure": group.target or ALL,
+        "n": group.n,
+        "failures": group.failures,
+        "rate": group.rate,
+        "rate_outside": group.rate_outside,
+        "lift": group.lift,
+        "share": group.share,
+        "p_adjusted": group.p_adjusted,
+        "found_n": group.found.n,
+        "found_failures": group.found.failures,
+        "held_n": group.held.n,
+        "held_failures": group.held.failures,
+        "mostly": f"{mostly}, {count} of {len(failing)}",
+        "where": "",
+        "terms": "",
+        "examples": _shown(_some(failing)),
+    }
+
+
+def _cluster_row(found: Found, kind: Cluster) -> dict[str, object]:
+    where = found.where.get(kind.name)
+    return {
+        "arm": found.arm,
+        "kind": "cluster",
+        "name": kind.name,
+        "failure": ALL,
+        "n": kind.failing,
+        "failures": kind.count,
+        "share": kind.share,
+        "p_adjusted": kind.p_adjusted,
+        "found_n": kind.found.n,
+        "found_failures": kind.found.failures,
+        "held_n": kind.held.n,
+        "held_failures": kind.held.failures,
+        "mostly": f"{kind.failure}, {kind.of_class} of {kind.count}",
+        "where": f"{where.name} ({where.failures} of {kind.count})" if where else "",
+        "terms": "; ".join(kind.others),
+        "examples": _shown(found.read[found.arm].iloc[list(kind.typical)]),
+    }
+
+
+def _failing(answers: pd.DataFrame, group: Subgroup) -> pd.DataFrame:
+    fails = ~answers["correct"].astype(bool)
+    if group.target != ANY:
+        fails &= answers["failure"].eq(group.target).fillna(False).astype(bool)
+    return answers[fails & answers["example_id"].isin(list(group.examples))]
+
+
+def _some(failing: pd.DataFrame) -> pd.DataFrame:
+    """A few, of different examples: the first in the order of the run."""
+    return failing.drop_duplicates("example_id").head(SHOWN)
+
+
+def _by_arm(run: Run, found: Found, kind: Subgroup | Cluster) -> list[dict[str, object]]:
+    counts = {arm: _count(found, arm, kind) for arm in run.arm_names}
+    base = counts.get(run.baseline)
+    rate = {arm: failures / n if n else float("nan") for arm, (n, failures) in counts.items()}
+    named = {
+        "kind": "subgroup" if isinstance(kind, Subgroup) else "cluster",
+        "name": kind.name,
+        "failure": (kind.target or ALL) if isinstance(kind, Subgroup) else ALL,
+    }
+    return [
+        {**named, "arm": arm, "n": n, "failures": failures, "rate": rate[arm]}
+        | {"change": rate[arm] - rate[run.baseline] if base else None}
+        for arm, (n, failures) in counts.items()
+    ]
+
+
+def _count(found: Found, arm: str, kind: Subgroup | Cluster) -> tuple[int, int]:
+    """(answers, those that fail so) of an arm."""
+    if isinstance(kind, Cluster):
+        read = found.read[arm]
+        failing = read[~read["correct"].astype(bool)]
+        return len(read), int(rule_holds(kind.rule, failing).sum())
+    frame = found.answers[arm]
+    return int(frame["example_id"].isin(list(kind.examples)).sum()), len(_failing(frame, kind))
+
+
+def _typical(found: Found) -> list[tuple[str, str, str, pd.DataFrame]]:
+    mine, read = found.answers[found.arm], found.read[found.arm]
+    groups = [
+        ("subgroup", group.name, group.target or ALL, _some(_failing(mine, group)))
+        for group in found.subgroups
+    ]
+    kinds = [("cluster", c.name, ALL, read.iloc[list(c.typical)]) for c in found.clusters]
+    return [*groups, *kinds]
+
+
+def _shown(answers: pd.DataFrame) -> str:
+    """'keep: keeped (gold kept); …'"""
+    return "; ".join(
+        f"{_cut(_input(str(row.inputs)))}: {_cut(str(row.answer or row.text))} "
+        f"(gold {_cut(str(row.gold))})"
+        for row in answers.itertuples()
+    )
+
+
+def _cut(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _input(text: str) -> str:
+    return "\n".join(map(str, json.loads(text).values()))
