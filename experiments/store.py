@@ -4,6 +4,7 @@
                 run.json, arms.json              what it ran on; which stages make up which arm, and
                                                  which evaluations are the cells of its attribution
                 task/                            a copy of the task's source
+                allocation.json                  what successive halving decided, rung by rung
                 stages/<key>/                    policy/, metrics.jsonl, ledger.json, …, DONE
                 evals/<key>/                     records.parquet, ledger.json, eval.json, DONE
 
