@@ -118,6 +118,37 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ],
         ["Take grpo", "not ruled out", "beyond noise, but"],
     ),
+    "a level arm that is a little cheaper": (
+        outcome(
+            ZERO,
+            PROMPT,
+            at(GRPO, 0.712, spent=Spent(3200, 29_000, 75)),
+            differences={("prompt", "grpo"): unsure(0.012, 0.015, p=0.2)},
+        ),
+        "prompt",
+        [
+            "Take prompt.",
+            "inside the noise (95 % interval -0.3 to +2.7) and cost 3.0 times as much",
+        ],
+        ["Take grpo"],
+    ),
+    "a level arm at the same price": (
+        outcome(
+            ZERO,
+            PROMPT,
+            at(GRPO, 0.712, spent=Spent(3200, 29_000, 30)),
+            differences={("prompt", "grpo"): unsure(0.012, 0.015, p=0.2)},
+        ),
+        "grpo",
+        ["Take grpo.", "Its lead over prompt, 1.2 points, is inside the noise"],
+        ["Take prompt", "times as much"],
+    ),
+    "a dearer arm that is surely better, by a little": (
+        outcome(ZERO, PROMPT, at(GRPO, 0.72, spent=Spent(3200, 29_000, 100)), n=5000),
+        "grpo",
+        ["Take grpo.", "The next, prompt, is 2.0 points behind, beyond noise."],
+        ["Take prompt", "times as much"],
+    ),
     "a level arm that is cheaper, on little data": (
         outcome(
             ZERO,
@@ -273,9 +304,9 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         [],
     ),
     "a baseline that has its own price": (
-        outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 700)), GRPO),
+        outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 640)), GRPO),
         "grpo",
-        ["It took 3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 10 seconds."],
+        ["It took 3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 12 seconds."],
         [],
     ),
     "a baseline not evaluated": (
