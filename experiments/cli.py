@@ -24,9 +24,10 @@ from tasks.types import TaskError
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
-    *("summary", "pairs", "failures", "flow", "slices", "cost", "curves", "audits"),
-    "attribution",
+    *("summary", "pairs", "failures", "flow", "links", "slices", "cost", "curves", "audits"),
+    *("attribution", "reads", "error_types", "error_types_by_arm", "error_examples", "format"),
 )
+COMPARED = ("pairs", "flow", "links")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,12 +59,17 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("run", type=Path)
     compare.add_argument("before", help="an arm")
     compare.add_argument("after", help="another arm")
+    compare.add_argument("--table", choices=COMPARED, help="only this one; default: pairs, flow")
     compare.add_argument("--format", choices=FORMATS, default="terminal")
     compare.set_defaults(do=verbs.compare)
 
     failures = verb.add_parser("failures", help="what an arm still gets wrong, with examples")
     failures.add_argument("run", type=Path)
     failures.add_argument("--arm", help="only this arm")
+    failures.add_argument("--judge", metavar="MODEL", help="a model that labels some of them, too")
+    failures.add_argument("--sample", type=_positive, default=50, help="how many it labels")
+    failures.add_argument("--endpoint", help="https://host/v1, where MODEL answers")
+    failures.add_argument("--key-env", help="environment variable with the key for it")
     failures.add_argument("--format", choices=FORMATS, default="terminal")
     failures.set_defaults(do=verbs.failures)
 

@@ -94,7 +94,8 @@ class RunFolder:
         """List all arms of the plan, in its order; the `crossed` among them get cells, too.
 
         Evaluations already noted stay if they belong to the same stages and the same `exam`: arms
-        of one report must have sat the same test.
+        of one report must have sat the same test. How often test judged an arm is never forgotten
+        while the arm is listed: one that was changed has still been judged before.
         """
         self.write("arms.json", self._entries(arms, crossed, exam))
 
@@ -102,9 +103,10 @@ class RunFolder:
         self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str
     ) -> list[dict[str, Any]]:
         noted = {_identity(entry): entry for entry in self.arms()}
-        fresh = {"eval": None, "test_reads": 0}
+        reads = {(entry["arm"], entry["seed"]): entry["test_reads"] for entry in self.arms()}
         entries = []
         for arm, planned in zip(arms, _planned(arms, exam), strict=True):
+            fresh = {"eval": None, "test_reads": reads.get((arm.name, arm.seed), 0)}
             entry = {**fresh, **planned, **noted.get(_identity(planned), {})}
             cells = entry.pop("cells", None)
             # once evaluated they stay, even when they are no longer asked for

@@ -77,17 +77,35 @@ def compare(options: Namespace) -> int:
     from reports import table
 
     arms = (options.before, options.after)
+    if options.table:
+        print(table(options.run, options.table, options.format, arms=arms), end="")
+        return 0
     for name in ("pairs", "flow"):
         print(table(options.run, name, options.format, arms=arms))
     return 0
 
 
 def failures(options: Namespace) -> int:
-    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    """What each arm, or one of them, still gets wrong: classes with counts and an example.
+
+    Then the systematic errors of that arm, or the best one, and with --judge what another model
+    calls the failures. In CSV, the classes alone.
+    """
     from reports import table
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    if options.format != "csv":
+        print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
+    if options.judge:
+        from experiments.judging import judged, open_judge
+        from reports import load_run
+
+        run = load_run(options.run)
+        judge = open_judge(options.judge, options.endpoint, options.key_env)
+        print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
+    elif options.endpoint or options.key_env:
+        raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
     return 0
 
 

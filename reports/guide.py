@@ -39,7 +39,31 @@ same test examples and were scored by the task's own scorer, whatever reward the
   names arms that use some of the same work.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
-  both with another class, *still-correct* right in both.
+  both, a new class in place of the old one, *still-correct* right in both. *Unpaired* answers are
+  of one arm only: the other was *(not asked)* for that sample of that example. `--table links`
+  has the same flow as links between named nodes, as programs draw Sankey diagrams from; at each
+  node they add up to the arm's answers of that class.
+- **test reads** (`--table reads`): how often test has judged an arm of that name and seed. Dev is
+  there to choose between variants, test to judge the one chosen; an arm changed and judged again
+  may have been chosen by test. What other run folders read is not known here.
+- **Where an arm fails** lists systematic errors that nobody declared. *Failures concentrate* where
+  a condition on the question (its `meta`, its words, its lengths, its gold answer), or two at once,
+  holds; **fails** counts the answers to such questions that fail (as the class in **failure**, or
+  in any way), **rate** is their share, **rate elsewhere** that of all other answers, **lift** (in
+  CSV) the rate over that of all answers, **share** the share of all such failures that lie there.
+  A class that its task gives to one kind of question only is found just there. *Wrong answers of
+  one kind* are clusters told by a rule which can be checked in the records: "verb + "ed"" is an
+  answer that equals the input called verb with "ed" behind it; **mostly** is the declared class
+  most of them have, **where** the questions on which they concentrate.
+  Both were found on one half of the examples (Fisher's exact test, false-discovery rate 10 %,
+  Benjamini and Hochberg) and are listed only if the other half confirmed them: **p (Holm)** is its
+  p, adjusted for all that was to be confirmed, and **on the held-out half** gives its counts, the
+  only ones that choosing has not flattered. In these tests all samples and seeds of one example are
+  one case.
+- **format** and **capability** (`--table format`) split what arm b gains over arm a in right
+  answers: *format* is what comes from answers that failed on format in either of the two (not of
+  the form asked for: empty, truncated, repetition, unparsable, and what the task declares),
+  *error* from those where a scorer or program failed, *capability* the rest. They add up.
 - **weights**, **prompt**, **interaction** (where the spec says `attribution: true`): what of an
   arm's gain is due to what, from four policies with the same test examples: *base*, the *tuned
   prompt* on base weights, the *tuned weights* behind the base prompt, and *tuned both*, the arm.

@@ -31,14 +31,32 @@ _HEADINGS = {
     "p_adjusted": "p (Holm)",
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
+    "rate_outside": "rate elsewhere",
+    "held_out": "on the held-out half",
 }
 _EFFECTS = ("weights", "prompt", "interaction")
 _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
 _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
-_DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
-_SHARES = {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_DIFFERENCES = {
+    "delta",
+    "format",
+    "capability",
+    "error",
+    "change",
+    *(f"{name}_effect" for name in _EFFECTS),
+}
+_SHARES = {
+    "score",
+    "share",
+    "rate",
+    "rate_outside",
+    "base",
+    "tuned_prompt",
+    "tuned_weights",
+    "tuned_both",
+}
 _CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
 
 

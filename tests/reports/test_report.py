@@ -15,6 +15,7 @@ from reports import (
     cost,
     load_run,
     pairs,
+    reads,
     report_markdown,
     summary,
     table,
@@ -91,3 +92,16 @@ def test_the_best_arm_may_be_the_baseline(folder):
 
 def flow_kinds(folder: Path) -> list[str]:
     return list(pd.read_csv(io.StringIO(table(folder, "flow", "csv")))["kind"])
+
+
+def test_who_was_judged_by_test_more_than_once_is_said(folder):
+    assert "Test was read once for each arm." in report_markdown(load_run(folder))
+    arms = json.loads((folder / "arms.json").read_text())
+    arms[1]["test_reads"] = 3
+    arms[2].pop("test_reads")  # folders of before it was counted
+    (folder / "arms.json").write_text(json.dumps(arms))
+    run = load_run(folder)
+    assert reads(run)["test_reads"].tolist() == [1, 3, 1]
+    text = report_markdown(run)
+    assert "> **Test was read more than once**: 3 times for **shots** (seed 0); once for" in text
+    assert "**shots+grpo** (seed 0)" not in text
