@@ -14,6 +14,7 @@ from statistics import fmean
 from evaluation.compare import Comparison
 from reports.answers import still_failing
 from reports.attribution import attributions
+from reports.format_split import splits_between
 from reports.load import Run
 from reports.tables import arm_scores, versus
 
@@ -96,7 +97,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class FormatShare:
-    """How many of an arm's points above the baseline are format, and how many capability."""
+    """How many of an arm's points of right answers above the baseline are format, how many
+    capability (`evaluation.format_split`)."""
 
     format: float
     capability: float
@@ -159,17 +161,19 @@ class Evidence:
 def evidence(run: Run) -> Evidence:
     """Read the figures off a run's tables. Raises ReportError as they do."""
     names = run.arm_names
+    arms = tuple(_arm(run, name) for name in names)
     return Evidence(
         examples=max(len(scores) for scores in run.scores.values()),
         baseline=run.baseline,
-        arms=tuple(_arm(run, name) for name in names),
+        arms=arms,
         differences={
             (a, b): found
             for i, a in enumerate(names)
             for b in names[i + 1 :]
             if (found := _difference(run, a, b)) is not None
         },
-        meanings={c: run.meaning(c) for name in names for c in still_failing(run, name)},
+        meanings={failure: run.meaning(failure) for arm in arms for failure in arm.failures},
+        formats={name: share for name in names if (share := _format(run, name)) is not None},
         interactions=_interactions(run),
         overlap=_overlap(run),
         notes=run.notes,
@@ -230,6 +234,14 @@ def _needed(delta: float, width: float, n: int) -> int | None:
     wanted = n * (2.8 * width / (2 * 1.96) / delta) ** 2
     digits = 1 - int(math.log10(wanted)) if wanted else 0
     return int(round(wanted, digits)) if wanted > n else None
+
+
+def _format(run: Run, name: str) -> FormatShare | None:
+    """Of an arm's gain in right answers over the baseline, mean over the seeds they share."""
+    met = list(splits_between(run, run.baseline, name).values()) if name != run.baseline else []
+    if not met:
+        return None
+    return FormatShare(fmean(s.format for s in met), fmean(s.capability for s in met))
 
 
 def _interactions(run: Run) -> dict[str, tuple[float, float, float]]:

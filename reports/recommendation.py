@@ -98,14 +98,16 @@ def verdict(found: Evidence, choice: Choice, s: Style) -> str:
     """Which arm, by how much, and how sure."""
     name, tested = s.name(choice.arm.name), examples(found.examples)
     score = f"{percent(choice.arm.score)} on {tested}"
-    best = f"{s.name(choice.best.name)} scores {percent(choice.best.score)} on {tested}"
+    scored = f"scores {percent(choice.best.score)} on {tested}"
+    best = s.name(choice.best.name)
     if len(found.arms) == 1:
         return f"Only {name} has been evaluated yet: {score}. There is nothing to compare it with."
     if choice.best.score <= FLOOR:
-        return f"No arm does this task yet: the best, {best}."
+        return f"No arm does this task yet; the best, {best}, {scored}."
     if not found.has_baseline:
         base = s.name(found.baseline)
-        return f"{best}, the most, but what it gained is unknown: {base} is not evaluated yet."
+        unknown = f"what it gained is unknown: {base} is not evaluated yet"
+        return f"{best} {scored}, the most, but {unknown}."
     if not choice.is_win or choice.gain is None:
         return _no_win(found, choice, s)
     if choice.arm.tripped:
@@ -182,7 +184,7 @@ def rivals(found: Evidence, choice: Choice, s: Style) -> str:
         behind = "lead over" if lead.delta > 0 else "distance to"
         noise = f"is inside the noise ({interval(lead)})"
         return f"Its {behind} {s.name(arm.name)}, {size(lead.delta)}, {noise}."
-    if not met:
+    if not met or choice.arm.tripped:
         return ""
     arm, lead = min(met, key=lambda pair: pair[1].delta)
     return f"The next, {s.name(arm.name)}, is {size(lead.delta)} behind, beyond noise."
@@ -220,14 +222,15 @@ def seeds(found: Evidence, choice: Choice, s: Style) -> str:
 
 
 def cost(found: Evidence, choice: Choice, s: Style) -> str:
-    """What it took, and what a point took."""
+    """What it took, and what a point took beyond what the baseline took itself."""
     spent = choice.arm.spent
     if not choice.is_win or choice.gain is None or not (spent.seconds or spent.rollouts):
         return ""
     drawn = f"{spent.rollouts:,.0f} rollouts ({spent.tokens:,.0f} tokens)"
-    each = f"{duration(spent.seconds / (100 * choice.gain.delta))} a point"
+    further = spent.seconds - found.arm(found.baseline).spent.seconds
+    each = f"; a point cost {duration(further / (100 * choice.gain.delta))}" if further > 0 else ""
     took = [drawn] * bool(spent.rollouts) + [duration(spent.seconds)] * bool(spent.seconds)
-    return f"It took {listed(took)}{f', {each}' if spent.seconds else ''}."
+    return f"It took {listed(took)}{each}."
 
 
 def chain(found: Evidence, choice: Choice, s: Style) -> str:
@@ -251,7 +254,8 @@ def form(found: Evidence, choice: Choice, s: Style) -> str:
     share = found.formats.get(choice.arm.name)
     if not choice.is_win or share is None or share.format < SOME * share.total:
         return ""
-    said = f"Of its {size(share.total)}, {100 * share.format:.1f} are format"
+    gained = f"Of the {size(share.total)} it gained in right answers"
+    said = f"{gained}, {100 * share.format:.1f} are format"
     if share.is_mostly(MOSTLY):
         return f"{said}: above all it learned to answer in the form asked for."
     return f"{said} and {100 * share.capability:.1f} capability."
@@ -264,7 +268,8 @@ def remains(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{s.name(arm.name)} leaves no answer wrong."
     failure, count = arm.worst
     meaning = s.text(found.meanings.get(failure, ""))
-    share = f"{count:,} of {arm.wrong:,} wrong answers"
+    all_or_some = "all" if count == arm.wrong else f"{count:,} of"
+    share = f"{all_or_some} {arm.wrong:,} wrong answers"
     said = f"What still fails most is {s.failure(failure)}, {share}"
     return f"{said}: {meaning[0].lower()}{meaning[1:]}" if meaning else f"{said}."
 
@@ -305,7 +310,8 @@ def advice(found: Evidence, choice: Choice, s: Style) -> str:
         return _after_no_win(choice, s)
     if share is not None and share.is_mostly(MOSTLY):
         return "Next: ask for the form in the baseline's prompt, and see what is left of the gain."
-    return _untried_chain(found, s) or _largest_failure(choice.arm, s)
+    untried = _untried_chain(found, s) if choice.arm is choice.top else ""
+    return untried or _largest_failure(choice.arm, s)
 
 
 def _after_no_win(choice: Choice, s: Style) -> str:
@@ -334,11 +340,11 @@ def _largest_failure(arm: ArmFigures, s: Style) -> str:
     failure, count = arm.worst
     if not arm.wrong or count < MOSTLY * arm.wrong:
         return ""
-    return f"Next: {s.failure(failure)}, with demos or train examples of its kind."
+    return f"Next: work on {s.failure(failure)}, with demos or train examples of its kind."
 
 
 Rule = Callable[[Evidence, Choice, Style], str]
 RULES: tuple[Rule, ...] = (  # in reading order
-    *(verdict, tripwire, rivals, seeds, cost, chain, form),
+    *(verdict, tripwire, form, rivals, chain, seeds, cost),
     *(remains, overlap, unfinished, advice),
 )

@@ -71,8 +71,8 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
             "(95 % interval +26.0 to +34.0, p < 0.001 after Holm).",
             "The next, prompt, is 10.0 points behind, beyond noise.",
             "one seed",
-            "3,200 rollouts (29,000 tokens) and 17 minutes, 33 seconds a point",
-            "What still fails most is tense, 60 of 60 wrong answers: another tense.",
+            "3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 33 seconds.",
+            "What still fails most is tense, all 60 wrong answers: another tense.",
             "Next: chain prompt and grpo; each helps alone.",
         ],
         ["inside the noise", "cannot say", "Keep", "only"],
@@ -118,6 +118,37 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ],
         ["Take grpo", "not ruled out", "beyond noise, but"],
     ),
+    "a level arm that is a little cheaper": (
+        outcome(
+            ZERO,
+            PROMPT,
+            at(GRPO, 0.712, spent=Spent(3200, 29_000, 75)),
+            differences={("prompt", "grpo"): unsure(0.012, 0.015, p=0.2)},
+        ),
+        "prompt",
+        [
+            "Take prompt.",
+            "inside the noise (95 % interval -0.3 to +2.7) and cost 3.0 times as much",
+        ],
+        ["Take grpo"],
+    ),
+    "a level arm at the same price": (
+        outcome(
+            ZERO,
+            PROMPT,
+            at(GRPO, 0.712, spent=Spent(3200, 29_000, 30)),
+            differences={("prompt", "grpo"): unsure(0.012, 0.015, p=0.2)},
+        ),
+        "grpo",
+        ["Take grpo.", "Its lead over prompt, 1.2 points, is inside the noise"],
+        ["Take prompt", "times as much"],
+    ),
+    "a dearer arm that is surely better, by a little": (
+        outcome(ZERO, PROMPT, at(GRPO, 0.72, spent=Spent(3200, 29_000, 100)), n=5000),
+        "grpo",
+        ["Take grpo.", "The next, prompt, is 2.0 points behind, beyond noise."],
+        ["Take prompt", "times as much"],
+    ),
     "a level arm that is cheaper, on little data": (
         outcome(
             ZERO,
@@ -137,7 +168,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
             "grpo scores 1.5 points more, beyond noise, but costs 40 times as much",
             ": 11 minutes for each further point.",
         ],
-        ["Take grpo", "inside the noise"],
+        ["Take grpo", "inside the noise", "Next: chain"],
     ),
     "a large lead that is not sure": (
         outcome(ZERO, PROMPT, GRPO, differences={("prompt", "grpo"): unsure(0.1, 0.15)}, n=60),
@@ -152,7 +183,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         outcome(ZERO, GRPO, formats={"grpo": FormatShare(0.28, 0.02)}),
         "grpo",
         [
-            "Of its 30.0 points, 28.0 are format: above all it learned to answer in the form",
+            "Of the 30.0 points it gained in right answers, 28.0 are format: above all it",
             "Next: ask for the form in the baseline's prompt",
         ],
         ["capability", "chain"],
@@ -160,7 +191,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
     "some format": (
         outcome(ZERO, GRPO, formats={"grpo": FormatShare(0.12, 0.18)}),
         "grpo",
-        ["Of its 30.0 points, 12.0 are format and 18.0 capability."],
+        ["it gained in right answers, 12.0 are format and 18.0 capability."],
         ["above all", "ask for the form"],
     ),
     "a tripped wire": (
@@ -251,7 +282,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ),
         "zero",
         [
-            "No arm does this task yet: the best, grpo scores 0.3 %",
+            "No arm does this task yet; the best, grpo, scores 0.3 %",
             "empty, 200 of 299",
             "make sure that the scorer takes right ones",
         ],
@@ -270,6 +301,12 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         outcome(ZERO, GRPO, notes=("Not evaluated yet, so absent: both (seed 0).",)),
         "grpo",
         ["Take grpo.", "The run is not finished. Not evaluated yet, so absent: both (seed 0)."],
+        [],
+    ),
+    "a baseline that has its own price": (
+        outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 640)), GRPO),
+        "grpo",
+        ["It took 3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 12 seconds."],
         [],
     ),
     "a baseline not evaluated": (
@@ -352,7 +389,7 @@ def test_a_run_folder_says_its_answer_first(folder):
     assert head.startswith("Take **shots+grpo**. It scores 90.0 % on only 20 test examples")
     assert "70.0 points above **zero**" in head
     assert "over **shots**, 30.0 points, is inside the noise" in head
-    assert "*tense*, 2 of 2 wrong answers: another tense." in head
+    assert "*tense*, all 2 wrong answers: another tense." in head
     assert "The run is not finished. Not evaluated yet, so absent: grpo (seed 0)." in head
     assert recommendation(run) == head.replace("*", "")
     assert text.index("Take **shots+grpo**") < text.index("| task |")
@@ -386,6 +423,18 @@ def test_a_run_whose_best_arm_tripped_a_wire(folder):
     written = report_markdown(load_run(folder))
     assert "<b>" not in written
     assert written.index("**Tripped wire**") < written.index("Do not rely on")
+
+
+def test_a_gain_that_is_format_is_called_so(folder):
+    """Six of the baseline's answers are empty, ten have the wrong tense; both are mended."""
+    _edit(folder, "run.json", format_failures=["tense", "empty"])
+    share = evidence(load_run(folder)).formats["shots+grpo"]
+    assert (share.format, share.capability) == pytest.approx((0.7, 0.0))
+    assert "learned to answer in the form asked for" in recommendation(load_run(folder))
+    _edit(folder, "run.json", format_failures=[])
+    share = evidence(load_run(folder)).formats["shots+grpo"]
+    assert share.total == pytest.approx(0.7) and share.format < 0.7
+    assert "above all" not in recommendation(load_run(folder))
 
 
 def test_costs_and_figures_are_those_of_the_tables(folder):
