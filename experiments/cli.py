@@ -26,6 +26,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "failures", "flow", "links", "slices", "cost", "curves", "audits"),
     *("attribution", "reads", "error_types", "error_types_by_arm", "error_examples", "format"),
+    *("budget", "allocation", "efficiency", "dev_curves"),
 )
 COMPARED = ("pairs", "flow", "links")
 
@@ -44,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change the spec")
     run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
     run.set_defaults(do=verbs.run)
+
+    answer = verb.add_parser("answer", help="in words: which arm, how sure, at what cost")
+    answer.add_argument("run", type=Path, help="runs/NAME")
+    answer.set_defaults(do=verbs.answer)
 
     report = verb.add_parser("report", help="tables of a run folder")
     report.add_argument("run", type=Path, help="runs/NAME")

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 from experiments.errors import SpecError
 from lm.ranks import is_first
@@ -20,6 +21,7 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         if not is_first():
             return 0
+        from experiments.allocation import describe_rungs
         from experiments.attribution import describe_cells
         from experiments.plan import describe
         from experiments.run import prepare
@@ -27,7 +29,8 @@ def run(options: Namespace) -> int:
 
         plan = prepare(spec, base).plan
         done = RunFolder(options.out / spec.name).done_stages()
-        print("\n".join([*describe(spec, plan, done), *describe_cells(spec, plan)]))
+        more = [*describe_cells(spec, plan), *describe_rungs(spec.rungs())]
+        print("\n".join([*describe(spec, plan, done), *more]))
         return 0
     from experiments.run import run as run_spec
 
@@ -36,16 +39,25 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder; show tripped wires and its first two tables."""
+    """Write the report into the run folder; show tripped wires, two tables and the answer."""
     from experiments.store import write_text
-    from reports import load_run, report_markdown, table, tripped
+    from reports import load_run, recommendation, report_markdown, table, tripped
 
     done = load_run(folder)
     write_text(folder / "report.md", report_markdown(done))
     for line in tripped(done):
         print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
+    print(f"{fill(recommendation(done), 100, break_on_hyphens=False)}\n")
     print(f"report: {folder / 'report.md'}")
+    return 0
+
+
+def answer(options: Namespace) -> int:
+    """Which arm to take, how sure that is, what it costs and what still fails: one paragraph."""
+    from reports import load_run, recommendation
+
+    print(fill(recommendation(load_run(options.run)), 100, break_on_hyphens=False))
     return 0
 
 

@@ -12,17 +12,20 @@ from reports import escape
 from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
 from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.error_words import error_types_markdown, error_types_text
-from reports.findings import findings
 from reports.flow import flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown
+from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
 from reports.tables import best_arm, pair, pairs, summary
+from reports.wording import MARKDOWN
 
 
 def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
@@ -53,6 +56,10 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "links": _links,
     "slices": slices,
     "cost": cost,
+    "budget": budget,
+    "allocation": allocation,
+    "efficiency": efficiency,
+    "dev_curves": dev_curves,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
@@ -88,9 +95,7 @@ def table(
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
     title = f"{run.info['name']}: {name}"
-    if (
-        name == "error_types"
-    ):  # its arm is the one looked into; a terminal has no room for all of it
+    if name == "error_types":  # its arm is the one looked into; a terminal has no room for it all
         arm = arms[0] if arms else None
         if format == "terminal":
             return f"{escape.plain(title)}\n\n{error_types_text(run, arm)}"
@@ -121,14 +126,14 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, the answer, what was run, and how to read it."""
     wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
+        f"{recommendation(run, MARKDOWN)}\n",
         _header(run),
         reads_markdown(run),
-        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
@@ -137,6 +142,8 @@ def report_markdown(run: Run) -> str:
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
+    if not (shared_out := allocation(run)).empty:
+        parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
     parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
@@ -148,6 +155,10 @@ def report_markdown(run: Run) -> str:
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
     parts.append(_section("Cost", cost(run)))
+    if not (given := budget(run)).empty:
+        parts.append(_section("Budget", given))
+    if not (worth := efficiency(run)).empty:
+        parts.append(_section("Score against cost", worth))
     if not (noted := noteworthy(run)).empty:
         parts.append(_section("What the audits found", noted))
     return "\n".join([*parts, GUIDE])
