@@ -26,6 +26,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "failures", "flow", "links", "slices", "cost", "curves", "audits"),
     *("attribution", "reads", "error_types", "error_types_by_arm", "error_examples", "format"),
+    *("budget", "allocation", "efficiency", "dev_curves"),
 )
 COMPARED = ("pairs", "flow", "links")
 

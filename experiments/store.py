@@ -4,6 +4,7 @@
                 run.json, arms.json              what it ran on; which stages make up which arm, and
                                                  which evaluations are the cells of its attribution
                 task/                            a copy of the task's source
+                allocation.json                  what successive halving decided, rung by rung
                 stages/<key>/                    policy/, metrics.jsonl, ledger.json, …, DONE
                 evals/<key>/                     records.parquet, ledger.json, eval.json, DONE
 
@@ -72,6 +73,12 @@ class RunFolder:
 
     def write(self, name: str, content: Any) -> None:
         write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False))
+
+    def note_price(self, per_hour: float | None) -> None:
+        """The price may be told, or change, when all is done: it moves nothing but the report."""
+        told = self.read("run.json")
+        if told and told.get("price_per_hour") != per_hour:
+            self.write("run.json", {**told, "price_per_hour": per_hour})
 
     def keep_sources(self, copies: Mapping[str, bytes]) -> None:
         """Replace task/ by these files (relative name to content)."""
@@ -294,10 +301,12 @@ def _same_spec(run: RunFolder, spec: ExperimentSpec) -> None:
 
 
 def _trained(spec: Any) -> Any:
-    """The spec without what only asks for further evaluations of the same arms."""
+    """The spec without what only asks for more, or other, reports of the same arms. What stands
+    there as null was unknown to older specs."""
     if not isinstance(spec, dict):
         return spec
-    return {k: v for k, v in spec.items() if k not in ("attribution", "allow_overlap")}
+    aside = ("attribution", "price_per_hour", "allow_overlap")
+    return {key: value for key, value in spec.items() if key not in aside and value is not None}
 
 
 def _first_difference(found: Any, wanted: Any, where: str = "") -> str:

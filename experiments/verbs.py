@@ -21,6 +21,7 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         if not is_first():
             return 0
+        from experiments.allocation import describe_rungs
         from experiments.attribution import describe_cells
         from experiments.plan import describe
         from experiments.run import prepare
@@ -28,7 +29,8 @@ def run(options: Namespace) -> int:
 
         plan = prepare(spec, base).plan
         done = RunFolder(options.out / spec.name).done_stages()
-        print("\n".join([*describe(spec, plan, done), *describe_cells(spec, plan)]))
+        more = [*describe_cells(spec, plan), *describe_rungs(spec.rungs())]
+        print("\n".join([*describe(spec, plan, done), *more]))
         return 0
     from experiments.run import run as run_spec
 

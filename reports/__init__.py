@@ -9,7 +9,9 @@ question.
 from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
 from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.flow import Links, flow, flow_links
 from reports.format_split import format_in_words, formats
@@ -24,11 +26,15 @@ __all__ = [
     "Links",
     "ReportError",
     "Run",
+    "allocation",
     "attribution",
     "attribution_in_words",
     "audits",
+    "budget",
     "cost",
     "curves",
+    "dev_curves",
+    "efficiency",
     "error_examples",
     "error_types",
     "error_types_by_arm",

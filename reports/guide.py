@@ -35,8 +35,28 @@ same test examples and were scored by the task's own scorer, whatever reward the
   count in full for each, though they ran once. Answers drawn to score on dev or test are not
   counted; the wall time of a stage includes its scoring on dev.
 - In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
-  *test* the final evaluation, *attribution* that of policies which are no arm's; **shared with**
-  names arms that use some of the same work.
+  *test* the final evaluation, *attribution* that of policies which are no arm's, *other* the wall
+  time that none of these counts (loading, scoring, saving); **shared with**
+  names arms that use some of the same work. **FLOPs** are an estimate: 2 N for each token read or
+  written and 6 N for each trained, with N the model's weights (Kaplan et al., 2020,
+  arXiv:2001.08361); for LoRA that is at most half too much. **peak GB**: the most memory (1e9
+  bytes) the process, or the GPU, held in a stage. **$**: the seconds at the spec's
+  `price_per_hour`.
+- In **Budget**, *used* is what an arm spent of what the spec allowed each arm for its whole chain;
+  a batch under way is not broken off, so it may be a little more.
+- **Who was given the budget** (where the spec says `allocate: halving`): successive halving
+  (Jamieson & Talwalkar, 2016). In each rung the arms still in it go on to a larger *budget*, are
+  scored on all of dev, and the better part is *kept*; *dropped* arms were not opened on test, so
+  nothing is known of them there. A score is the best policy's so far, chosen on some or all of the
+  same dev examples, and so a little too high. *drawn*: what this rung has drawn, steps taken again
+  after a pause included; stages shared with an arm above count there.
+- In **Score against cost** an arm's curve has, from each measurement on dev on, the best dev score
+  of the stage under way; it begins at cost 0 with the untouched policy. **area** is its mean height
+  from 0 to the **common cost**, the most that every arm has spent on that axis; **dev start** and
+  **dev end** are its ends. Prompt methods score samples of dev and weight methods all of it, so
+  dev scores of different methods are not of the same examples. **test delta** is against the
+  baseline, **cost per point** the whole cost divided by it in points, empty where nothing was
+  gained; FLOPs and seconds leave scoring on dev by weight methods out, as rollouts do.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
   both, a new class in place of the old one, *still-correct* right in both. *Unpaired* answers are

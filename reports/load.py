@@ -59,12 +59,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Stage:
-    """One computed method, which arms with the same beginning share."""
+    """One computed method, which arms with the same beginning share. `told` is stage.json."""
 
     key: str
     method: str
     kind: str
     ledger: Ledger
+    told: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _cells(folder: Path, row: dict[str, Any]) -> Cells | None:
 
 def _stage(folder: Path) -> Stage:
     row = json.loads((folder / "stage.json").read_text("utf-8"))
-    return Stage(folder.name, row["method"], row["kind"], _ledger(folder))
+    return Stage(folder.name, row["method"], row["kind"], _ledger(folder), row)
 
 
 def _ledger(folder: Path) -> Ledger:

@@ -33,6 +33,11 @@ _HEADINGS = {
     "prompt_tokens": "tokens in",
     "rate_outside": "rate elsewhere",
     "held_out": "on the held-out half",
+    "test_delta": "test delta (points)",
+    "flops": "FLOPs (est.)",
+    "peak_memory_gb": "peak GB",
+    "peak_gpu_gb": "peak GB (GPU)",
+    "dollars": "$",
 }
 _EFFECTS = ("weights", "prompt", "interaction")
 _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
@@ -41,6 +46,7 @@ _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {
     "delta",
+    "test_delta",
     "format",
     "capability",
     "error",
@@ -52,11 +58,14 @@ _SHARES = {
     "share",
     "rate",
     "rate_outside",
+    "used_share",
+    *("dev_start", "dev_end", "best_dev", "area"),
     "base",
     "tuned_prompt",
     "tuned_weights",
     "tuned_both",
 }
+_OPTIONAL = {"flops", "peak_memory_gb", "peak_gpu_gb", "dollars"}  # not shown where all unknown
 _CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
 
 
@@ -134,7 +143,8 @@ class _Texts:
     def columns(self) -> dict[str, bool]:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
-        names = [str(name) for name in self.frame.columns if name not in bounds]
+        unknown = _OPTIONAL - set(self.frame.dropna(axis="columns", how="all"))
+        names = [str(name) for name in self.frame.columns if name not in bounds | unknown]
         return {name: pd.api.types.is_numeric_dtype(self.frame[name]) for name in names}
 
     def heading(self, name: str) -> str:

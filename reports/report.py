@@ -12,7 +12,9 @@ from reports import escape
 from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
 from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.error_words import error_types_markdown, error_types_text
 from reports.flow import flow, flow_links
@@ -54,6 +56,10 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "links": _links,
     "slices": slices,
     "cost": cost,
+    "budget": budget,
+    "allocation": allocation,
+    "efficiency": efficiency,
+    "dev_curves": dev_curves,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
@@ -133,6 +139,8 @@ def report_markdown(run: Run) -> str:
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
+    if not (shared_out := allocation(run)).empty:
+        parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
     parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
@@ -144,6 +152,10 @@ def report_markdown(run: Run) -> str:
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
     parts.append(_section("Cost", cost(run)))
+    if not (given := budget(run)).empty:
+        parts.append(_section("Budget", given))
+    if not (worth := efficiency(run)).empty:
+        parts.append(_section("Score against cost", worth))
     if not (noted := noteworthy(run)).empty:
         parts.append(_section("What the audits found", noted))
     return "\n".join([*parts, GUIDE])

@@ -28,7 +28,7 @@ PAIRS = (
 Pair = tuple[str, str, int]  # arm a, arm b, seed
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def comparisons(run: Run) -> dict[Pair, Comparison]:
     """Every pair of arms at every seed, b against a, a first in the spec; one Holm family.
 
