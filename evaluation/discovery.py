@@ -1,12 +1,14 @@
 """Where do failures concentrate? Subgroups of examples, found on one half, confirmed on the other.
 
-A subgroup is one condition on the question (`evaluation.features`) or two at once. On the
-*discovery half* of the examples every single condition is tested, and the strongest are combined
+A subgroup is one condition on the question (`evaluation.features`) or two at once. On one half of
+the examples, the *discovery half*, every single condition is tested, and the strongest are combined
 with every other; the exact test is Fisher's, one-sided, and Benjamini and Hochberg's procedure
 (1995) keeps the expected share of false ones among the found below `FDR`, for each depth of search
 and for all failures and their classes apart. What is left after pruning is tested once more on the
 *held-out half*, which took no part in choosing it; Holm's procedure (1979) over those few keeps the
-chance of reporting any false one below `LEVEL`, however many conditions were tried.
+chance of reporting any false one low, however many conditions were tried. Then the halves change
+roles, since either may happen to hold too few failures to find anything. Each of the two may err
+with half of `LEVEL`, so that the whole errs with no more than `LEVEL`.
 
 Two simplifications. An example is one case, however many samples or seeds answered it: it counts as
 failing when enough of its answers fail, enough being what brings the share of failing examples
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,7 @@ MOST = {True: 6, False: 3}  # subgroups reported of all failures, of one class
 CLASSES = 6  # failure classes looked into, the most frequent
 OVERLAP = 0.9  # of a subgroup's examples: it lies inside another one
 ALIKE, NEAR = 0.8, 100  # shared examples, and ratio of p, of subgroups that are as good as one
+LIFT = 1.2  # a subgroup that fails less above the whole is mostly the whole without an exception
 LONGEST = 300  # candidates looked at for each target
 ANY = ""
 
@@ -56,8 +59,8 @@ class Subgroup:
     `n` and `failures` count answers in it, both halves together; `rate` is failures / n,
     `rate_outside` that of all other answers, `lift` the rate over that of all answers, `share`
     the share of all such failures that lie in it. `p` is Fisher's one-sided exact test over the
-    examples of the discovery half, `p_adjusted` that of the held-out half after Holm. Rates of
-    the whole are those by which it was chosen, and so flatter it; `held` is unbiased.
+    examples of the half that found it, `p_adjusted` that of the held-out half, adjusted. Rates
+    of the whole are those by which it was chosen, and so flatter it; `held` is unbiased.
     """
 
     target: str
@@ -90,7 +93,7 @@ def discover(
     `answers` has the columns of `EvalRecord`. `targets` names what counts as failing, a mask over
     the answers each; by default all failures, and each frequent class. `depth` 1 tries single
     conditions only. The order of the rows does not matter, and nothing is random: which half an
-    example is in is a hash of its id.
+    example is in is a hash of its id. Of one target no subgroup is reported twice.
     """
     marked = _targets(answers) if targets is None else targets
     examples = answers.drop_duplicates("example_id").sort_values("example_id")
@@ -98,17 +101,19 @@ def discover(
     minimum = max(FEWEST, int(np.ceil(SUPPORT * len(examples) / 2)))
     every = _common(conditions(examples, 2 * minimum), half_E, minimum)
     place_A = pd.Index(examples["example_id"]).get_indexer(pd.Index(answers["example_id"]))
-    cases = {name: _Case.of(name, mask, place_A, half_E) for name, mask in marked.items()}
-    cases = {name: case for name, case in cases.items() if case.enough()}
+    cases = [_Case.of(name, mask, place_A, half_E) for name, mask in marked.items()]
+    cases = [case for case in cases if case.enough()]
     if not cases or not every.names:
         return []
-    chosen = _search(list(cases.values()), every, minimum, depth)
-    adjusted = holm([case.p_held(holds_E) for case, _, holds_E, _ in chosen])
+    confirmed = [
+        one
+        for roles in (cases, [replace(case, half_E=~case.half_E) for case in cases])
+        for one in _confirmed(_search(roles, every, minimum, depth))
+    ]
     ids = examples["example_id"].to_numpy()
     found = [
         case.subgroup(terms, holds_E, p, p_adjusted, ids)
-        for (case, terms, holds_E, p), p_adjusted in zip(chosen, adjusted, strict=True)
-        if p_adjusted <= LEVEL
+        for p_adjusted, (case, terms, holds_E, p) in _once(confirmed, minimum)
     ]
     return sorted(found, key=lambda s: (s.target != ANY, -s.failures, s.target, s.terms))
 
@@ -200,6 +205,26 @@ class _Case:
         return int(self.answers_E[holds_E].sum()), int(self.failures_E[holds_E].sum())
 
 
+def _confirmed(chosen: Sequence[_Chosen]) -> list[tuple[float, _Chosen]]:
+    """Those that the held-out half confirms, with the p it adjusts to: twice Holm's, since each
+    half is held out once."""
+    adjusted = holm([case.p_held(holds_E) for case, _, holds_E, _ in chosen])
+    rows = zip(adjusted, chosen, strict=True)
+    return [(min(1.0, 2 * p), one) for p, one in rows if 2 * p <= LEVEL]
+
+
+def _once(confirmed: Sequence[tuple[float, _Chosen]], minimum: int) -> list[tuple[float, _Chosen]]:
+    """Without what both halves found: the surest first, later ones only if they add to it."""
+    kept: list[tuple[float, _Chosen]] = []
+    for p, one in sorted(confirmed, key=lambda x: (x[0], x[1][1])):
+        case, _, holds_E, _ = one
+        masks = [other[2] for _, other in kept if other[0].target == case.target]
+        alike = any(_alike(holds_E, mask) for mask in masks)
+        if not alike and _adds(holds_E, masks, case.fails_E, minimum):
+            kept.append((p, one))
+    return kept
+
+
 _Chosen = tuple[_Case, tuple[str, ...], np.ndarray, float]  # of which examples it holds, and p
 _Candidate = tuple[float, tuple[int, ...]]  # p, conditions
 
@@ -287,6 +312,7 @@ def _pruned(
     masks: list[np.ndarray] = []
     ordered = sorted(candidates, key=lambda c: (c[0], len(c[1]), c[1]))[:LONGEST]
     holds = {c[1]: every.all_hold(c[1])[case.half_E] for c in ordered}
+    ordered = [c for c in ordered if fails_E[holds[c[1]]].mean() >= LIFT * fails_E.mean()]
     for p, columns in ordered:
         if len(taken) == MOST[case.target == ANY]:
             break

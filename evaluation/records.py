@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+CORRECT = "correct"
+UNCLASSIFIED = "unclassified"
 TEXT = pd.StringDtype("pyarrow", na_value=float("nan"))
 
 
@@ -61,6 +64,31 @@ def read_answers(path: Path) -> pd.DataFrame:
     return pq.read_table(path, schema=SCHEMA).to_pandas(
         types_mapper={pa.string(): TEXT}.get, split_blocks=True, self_destruct=True
     )
+
+
+def outcomes(answers: pd.DataFrame) -> pd.Series:
+    """What came of each answer: `CORRECT`, or its failure class; as categories, index as given.
+
+    `UNCLASSIFIED` where a wrong answer has no class, or one that reads like a right answer's.
+    """
+    code_A, classes = pd.factorize(answers["failure"])  # -1: missing
+    named = [UNCLASSIFIED if name in ("", CORRECT) else str(name) for name in classes]
+    code_N, names = pd.factorize(np.array([CORRECT, UNCLASSIFIED, *named], dtype=object))
+    place_A = np.where(answers["correct"], 0, np.where(code_A < 0, 1, code_A + 2))
+    categories = pd.Categorical.from_codes(code_N[place_A], list(names))
+    return pd.Series(categories, index=answers.index)
+
+
+def mean_scores(answers: pd.DataFrame) -> pd.Series:
+    """The mean score of each example over its samples; index: example id, in stored order."""
+    code_A, ids = pd.factorize(answers["example_id"])
+    scores = answers["score"].to_numpy(dtype=float)
+    if len(ids) < len(scores):
+        # added up from the smallest, so that the order of the rows does not show in the last bit
+        order_A = np.lexsort((scores, code_A))
+        sum_E = np.bincount(code_A[order_A], weights=scores[order_A])
+        scores = sum_E / np.bincount(code_A)
+    return pd.Series(scores, index=pd.Index(ids, name="example_id"), name="score")
 
 
 def _storable(value: Any) -> Any:

@@ -123,6 +123,14 @@ class Context:
     pass_rates: Mapping[str, PassRate] = field(default_factory=dict)
 
 
+class Unfinished(BaseException):
+    """How a method leaves `improve` at a pause of its ledger; `policy` is its best so far."""
+
+    def __init__(self, policy: Policy):
+        super().__init__("paused")
+        self.policy = policy
+
+
 class Method(Protocol):
     """Maps a policy to a better one.
 
@@ -130,6 +138,7 @@ class Method(Protocol):
     anything is spent, with the policy of the chain's start.
     `improve` gets example lists, never the task's test split. It may be killed at any moment and
     called again with the same arguments and folder; it then goes on, and ends as if undisturbed.
+    At a pause of `context.ledger` it raises `Unfinished`, and goes on likewise when called again.
     Whatever the returned policy refers to (an adapter) lies below `context.folder`.
     """
 

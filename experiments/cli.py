@@ -24,20 +24,11 @@ from tasks.types import TaskError
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
-    *(
-        "summary",
-        "pairs",
-        "seeds",
-        "samples",
-        "failures",
-        "flow",
-        "slices",
-        "cost",
-        "curves",
-        "audits",
-    ),
-    "attribution",
+    *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
+    *("curves", "audits", "attribution", "reads", "error_types", "error_types_by_arm"),
+    *("error_examples", "format", "budget", "allocation", "efficiency", "dev_curves"),
 )
+COMPARED = ("pairs", "flow", "links")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
     run.set_defaults(do=verbs.run)
 
+    answer = verb.add_parser("answer", help="in words: which arm, how sure, at what cost")
+    answer.add_argument("run", type=Path, help="runs/NAME")
+    answer.set_defaults(do=verbs.answer)
+
     report = verb.add_parser("report", help="tables of a run folder")
     report.add_argument("run", type=Path, help="runs/NAME")
     report.add_argument("--table", choices=TABLES, help="one table instead of the whole report")
@@ -65,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("run", type=Path)
     compare.add_argument("before", help="an arm")
     compare.add_argument("after", help="another arm")
+    compare.add_argument("--table", choices=COMPARED, help="only this one; default: pairs, flow")
     compare.add_argument(
         "--margin", type=float, metavar="POINTS", help="is AFTER worse by less than that?"
     )
@@ -74,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
     failures = verb.add_parser("failures", help="what an arm still gets wrong, with examples")
     failures.add_argument("run", type=Path)
     failures.add_argument("--arm", help="only this arm")
+    failures.add_argument("--judge", metavar="MODEL", help="a model that labels some of them, too")
+    failures.add_argument("--sample", type=_positive, default=50, help="how many it labels")
+    failures.add_argument("--endpoint", help="https://host/v1, where MODEL answers")
+    failures.add_argument("--key-env", help="environment variable with the key for it")
     failures.add_argument("--format", choices=FORMATS, default="terminal")
     failures.set_defaults(do=verbs.failures)
 

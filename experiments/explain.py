@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,9 +34,14 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
 def _fields(model: type[BaseModel], location: Sequence[Any]) -> Sequence[str]:
     for part in location:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        sections = [
+            kind
+            for kind in (annotation, *get_args(annotation))  # `Section`, or `Section | None`
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not sections:
             break
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)
 
 

@@ -60,6 +60,18 @@ def proposer_digest(config: Mapping[str, Any], base: Path) -> list[str]:
     return [weights_fingerprint(resolve(locate_model(chosen["model"], base)))]
 
 
+def proposer_parameters(config: Mapping[str, Any], base: Path) -> int | None:
+    """The size of another model that proposes, as `lm.flops` counts it; None where nobody knows it,
+    because it answers at an address."""
+    from lm.flops import count_parameters
+    from lm.source import resolve
+
+    chosen = config["reflection"]
+    if chosen["endpoint"] is not None:
+        return None
+    return count_parameters(resolve(locate_model(chosen["model"], base)))
+
+
 def _beside(file: str, base: Path) -> str:
     return os.path.join(base, os.path.expanduser(file))
 

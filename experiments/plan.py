@@ -32,8 +32,17 @@ class Stage:
         """The keys of the stages before it in its chain, the first one first."""
         return [*self.parent.ancestors(), self.parent.key] if self.parent else []
 
-    def expected_rollouts(self) -> int:
-        return KINDS[self.step.kind].config.model_validate(self.step.config).expected_rollouts()
+    def expected_rollouts(self, budget: int | None = None) -> int:
+        """About as many answers as it will draw, where its arm may draw `budget` in all."""
+        config = KINDS[self.step.kind].config.model_validate(self.step.config)
+        wanted = config.expected_rollouts()
+        return wanted if budget is None else min(wanted, self.left_of(budget))
+
+    def left_of(self, budget: int) -> int:
+        """What the stages before it are expected to leave of the arm's rollouts."""
+        if self.parent is None:
+            return budget
+        return self.parent.left_of(budget) - self.parent.expected_rollouts(budget)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,11 @@ def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
     `base` is the folder of the spec; code of the user's that a config names counts by its content,
     a model that proposes by its weights. Raises ModelError when that is not to be found.
     """
-    root = digest(world, spec.splits.train, spec.splits.dev, spec.sampling.model_dump())
+    root = digest(
+        *(world, spec.splits.train, spec.splits.dev, spec.sampling.model_dump()),
+        # what a stage gets is what those before it, which its key holds, leave of the budget
+        *([spec.budget.model_dump()] if spec.budget else []),
+    )
     stages: dict[str, Stage] = {}
     arms = []
     for seed in spec.seeds:
@@ -106,9 +119,12 @@ def describe(spec: ExperimentSpec, plan: Plan, done: set[str]) -> Iterator[str]:
         chain = " > ".join(stage.step.name for stage in arm.stages) or "nothing: as it comes"
         baseline = "  (baseline)" if arm.name == spec.baseline else ""
         yield f"  {arm.name}, seed {arm.seed}: {chain}{baseline}"
-    total = 0
+    total, budget = 0, spec.budget
+    if budget is not None:
+        limits = ", ".join(f"{v:,} {k}" for k, v in budget.model_dump(exclude_none=True).items())
+        yield f"budget: each arm at most {limits}; its methods take of it in their order"
     for stage in plan.stages:
-        rollouts = stage.expected_rollouts()
+        rollouts = stage.expected_rollouts(budget and budget.rollouts)
         state = "done" if stage.key in done else f"about {rollouts:,} rollouts"
         total += 0 if stage.key in done else rollouts
         yield f"  stage {stage.key} {stage.step.name}, seed {stage.seed}: {state}"

@@ -11,10 +11,12 @@ from typing import Any
 
 from evaluation.judge import judge_hash
 from evaluation.types import Policy
+from experiments.budget import arm_caps, check_budget
 from experiments.environment import surroundings
 from experiments.locate import locate_model, locate_task
 from experiments.plan import Plan, digest, make_plan
 from experiments.spec import ExperimentSpec
+from lm.flops import count_parameters
 from lm.ledger import Ledger
 from lm.source import resolve, weights_fingerprint
 from lm.types import LanguageModel, Sampling
@@ -30,7 +32,8 @@ class Experiment:
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
     all that an evaluation depends on besides the policy: task, test examples, scoring, sampling;
-    `tested` is how many test examples there are.
+    `tested` is how many test examples there are. `parameters` is the model's size as `lm.flops`
+    counts it.
     `overlapping` are the ids of test examples that stand in train or dev too, where it is allowed.
     `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
     `before`; it alone knows the test examples, and no method gets to see it.
@@ -45,6 +48,7 @@ class Experiment:
     exam: str
     tested: int
     weights: str
+    parameters: int
     sampling: Sampling
     surroundings: dict[str, Any]
     overlapping: tuple[str, ...]
@@ -87,6 +91,8 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         "test": required_split(task, "test", spec.splits.test),
     }
     overlaps = check_disjoint(splits, allow_overlap=spec.allow_overlap)
+    first = [rung.caps for rung in spec.rungs()[:1]] or [arm_caps(spec)]
+    check_budget(spec, first[0].rollouts, len(splits["dev"]))
     folder = resolve(locate_model(spec.model.source, base))
     for name, examples in splits.items():
         _check_room(folder, task, name, examples, sampling.max_tokens)
@@ -105,6 +111,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         exam=exam,
         tested=len(splits["test"]),
         weights=weights,
+        parameters=count_parameters(folder),
         sampling=sampling,
         surroundings=around,
         overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),

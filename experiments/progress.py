@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm.ledger import Ledger
+from lm.memory import peak_bytes, peak_gpu_bytes, reset_peaks
 
 
 @dataclass
@@ -14,7 +15,7 @@ class Lines:
     """A `Progress` that prints `[stage 2/3 prompt+grpo · grpo] 12/25  reward 0.61  ETA 0:55`.
 
     It also keeps the stage's wall clock in the ledger, and in the file `clock`, from which a later
-    process takes up the time that a killed one had spent.
+    process takes up the time that a killed one had spent; and the peak of its memory.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Lines:
     _first: int | None = None  # steps done before this process took over
 
     def __post_init__(self) -> None:
+        reset_peaks()
         if self.ledger is not None and self.clock is not None and self.clock.exists():
             self.ledger.wall_seconds = float(self.clock.read_text() or 0)
 
@@ -38,10 +40,12 @@ class Lines:
         print(f"[{self.label}] {count}  {shown}{self._eta(step, total)}".rstrip(), flush=True)
 
     def tick(self) -> None:
-        """Add the time since the last call to the ledger's wall clock."""
+        """Add the time since the last call to the ledger's wall clock, and note the peak memory."""
         now = time.perf_counter()
         if self.ledger is not None:
             self.ledger.wall_seconds += now - self._last
+            self.ledger.peak_bytes = max(self.ledger.peak_bytes, peak_bytes())
+            self.ledger.peak_gpu_bytes = max(self.ledger.peak_gpu_bytes, peak_gpu_bytes())
             if self.clock is not None:
                 self.clock.write_text(f"{self.ledger.wall_seconds:.3f}")
         self._last = now

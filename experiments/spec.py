@@ -10,6 +10,9 @@ arms:
   zero-shot: []
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
 attribution: true                          # what of an arm's gain is weights, what is prompt?
+price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
+budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
+allocate: halving                          # cheap rungs first; the best half on dev goes on
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from experiments.allocation import AllocateSpec, BudgetSpec, Rung, rungs, share
 from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
@@ -92,6 +96,9 @@ class ExperimentSpec(_Section):
     arms: dict[str, list[Step]] = Field(min_length=1)
     baseline: str = ""
     attribution: bool = False
+    price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    budget: BudgetSpec | None = None
+    allocate: AllocateSpec | None = None
     allow_overlap: bool = False
 
     @field_validator("model", mode="before")
@@ -142,6 +149,38 @@ class ExperimentSpec(_Section):
             known = nearest(self.baseline, list(self.arms))
             raise ValueError(f"baseline: no arm {self.baseline!r}; {known}")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_halve(self) -> ExperimentSpec:
+        if self.allocate is None:
+            return self
+        if self.arms[self.baseline]:
+            raise ValueError("allocate: needs a baseline that costs nothing; add zero-shot: []")
+        if len(self.contenders()) < 2:
+            raise ValueError("allocate: takes two arms with methods or more; add one, or leave it")
+        halving = self.allocate.halving
+        if halving.rollouts is not None:
+            each = BudgetSpec(rollouts=share(halving, len(self.contenders())) or None)
+            if each.rollouts is None:
+                raise ValueError(
+                    f"allocate: {halving.rollouts} rollouts are less than one an arm; write more"
+                )
+            if self.budget not in (None, each):
+                raise ValueError("allocate: write halving: {rollouts: …}, or a budget, not both")
+            object.__setattr__(self, "budget", each)
+        if self.budget is None:
+            raise ValueError("allocate: of what? write budget: {rollouts: 5000}")
+        return self
+
+    def contenders(self) -> list[str]:
+        """The arms that have methods."""
+        return [name for name, chain in self.arms.items() if chain]
+
+    def rungs(self) -> list[Rung]:
+        """Those of successive halving, none where the spec does not ask for it."""
+        if self.allocate is None or self.budget is None:
+            return []
+        return rungs(self.allocate.halving, self.budget, len(self.contenders()))
 
     @model_validator(mode="after")
     def _programs_come_first(self) -> ExperimentSpec:

@@ -4,6 +4,7 @@
                 run.json, arms.json              what it ran on; which stages make up which arm, and
                                                  which evaluations are the cells of its attribution
                 task/                            a copy of the task's source
+                allocation.json                  what successive halving decided, rung by rung
                 stages/<key>/                    policy/, metrics.jsonl, ledger.json, …, DONE
                 evals/<key>/                     records.parquet, ledger.json, eval.json, DONE
 
@@ -73,6 +74,12 @@ class RunFolder:
     def write(self, name: str, content: Any) -> None:
         write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False))
 
+    def note_price(self, per_hour: float | None) -> None:
+        """The price may be told, or change, when all is done: it moves nothing but the report."""
+        told = self.read("run.json")
+        if told and told.get("price_per_hour") != per_hour:
+            self.write("run.json", {**told, "price_per_hour": per_hour})
+
     def keep_sources(self, copies: Mapping[str, bytes]) -> None:
         """Replace task/ by these files (relative name to content)."""
         with staged_folder(self.path / "task") as draft:
@@ -94,7 +101,8 @@ class RunFolder:
         """List all arms of the plan, in its order; the `crossed` among them get cells, too.
 
         Evaluations already noted stay if they belong to the same stages and the same `exam`: arms
-        of one report must have sat the same test.
+        of one report must have sat the same test. How often test judged an arm is never forgotten
+        while the arm is listed: one that was changed has still been judged before.
         """
         self.write("arms.json", self._entries(arms, crossed, exam))
 
@@ -102,9 +110,10 @@ class RunFolder:
         self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str
     ) -> list[dict[str, Any]]:
         noted = {_identity(entry): entry for entry in self.arms()}
-        fresh = {"eval": None, "test_reads": 0}
+        reads = {(entry["arm"], entry["seed"]): entry["test_reads"] for entry in self.arms()}
         entries = []
         for arm, planned in zip(arms, _planned(arms, exam), strict=True):
+            fresh = {"eval": None, "test_reads": reads.get((arm.name, arm.seed), 0)}
             entry = {**fresh, **planned, **noted.get(_identity(planned), {})}
             cells = entry.pop("cells", None)
             # once evaluated they stay, even when they are no longer asked for
@@ -292,10 +301,12 @@ def _same_spec(run: RunFolder, spec: ExperimentSpec) -> None:
 
 
 def _trained(spec: Any) -> Any:
-    """The spec without what only asks for further evaluations of the same arms."""
+    """The spec without what only asks for more, or other, reports of the same arms. What stands
+    there as null was unknown to older specs."""
     if not isinstance(spec, dict):
         return spec
-    return {k: v for k, v in spec.items() if k not in ("attribution", "allow_overlap")}
+    aside = ("attribution", "price_per_hour", "allow_overlap")
+    return {key: value for key, value in spec.items() if key not in aside and value is not None}
 
 
 def _first_difference(found: Any, wanted: Any, where: str = "") -> str:

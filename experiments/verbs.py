@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 from experiments.errors import SpecError
 from lm.ranks import is_first
@@ -20,6 +21,7 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         if not is_first():
             return 0
+        from experiments.allocation import describe_rungs
         from experiments.attribution import describe_cells
         from experiments.plan import describe
         from experiments.power import dry_run_line
@@ -29,7 +31,8 @@ def run(options: Namespace) -> int:
         prepared = prepare(spec, base)
         plan = prepared.plan
         done = RunFolder(options.out / spec.name).done_stages()
-        print("\n".join([*describe(spec, plan, done), *describe_cells(spec, plan)]))
+        more = [*describe_cells(spec, plan), *describe_rungs(spec.rungs())]
+        print("\n".join([*describe(spec, plan, done), *more]))
         if len(spec.arms) > 1:
             print(dry_run_line(prepared.tested, len(spec.arms)))
         return 0
@@ -40,16 +43,25 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder; show tripped wires and its first two tables."""
+    """Write the report into the run folder; show tripped wires, two tables and the answer."""
     from experiments.store import write_text
-    from reports import load_run, report_markdown, table, tripped
+    from reports import load_run, recommendation, report_markdown, table, tripped
 
     done = load_run(folder)
     write_text(folder / "report.md", report_markdown(done))
     for line in tripped(done):
         print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
+    print(f"{fill(recommendation(done), 100, break_on_hyphens=False)}\n")
     print(f"report: {folder / 'report.md'}")
+    return 0
+
+
+def answer(options: Namespace) -> int:
+    """Which arm to take, how sure that is, what it costs and what still fails: one paragraph."""
+    from reports import load_run, recommendation
+
+    print(fill(recommendation(load_run(options.run)), 100, break_on_hyphens=False))
     return 0
 
 
@@ -74,17 +86,36 @@ def compare(options: Namespace) -> int:
     if options.margin is not None and not 0 < options.margin < 100:
         raise SpecError(f"compare: --margin {options.margin:g}: write points between 0 and 100")
     margin = None if options.margin is None else options.margin / 100
+    if options.table:
+        given = margin if options.table == "pairs" else None
+        print(table(options.run, options.table, options.format, arms=arms, margin=given), end="")
+        return 0
     print(table(options.run, "pairs", options.format, arms=arms, margin=margin))
     print(table(options.run, "flow", options.format, arms=arms))
     return 0
 
 
 def failures(options: Namespace) -> int:
-    """What each arm, or one of them, still gets wrong: classes with counts and an example."""
+    """What each arm, or one of them, still gets wrong: classes with counts and an example.
+
+    Then the systematic errors of that arm, or the best one, and with --judge what another model
+    calls the failures. In CSV, the classes alone.
+    """
     from reports import table
 
     arms = (options.arm,) if options.arm else ()
     print(table(options.run, "failures", options.format, arms=arms), end="")
+    if options.format != "csv":
+        print(f"\n{table(options.run, 'error_types', options.format, arms=arms)}", end="")
+    if options.judge:
+        from experiments.judging import judged, open_judge
+        from reports import load_run
+
+        run = load_run(options.run)
+        judge = open_judge(options.judge, options.endpoint, options.key_env)
+        print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
+    elif options.endpoint or options.key_env:
+        raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
     return 0
 
 

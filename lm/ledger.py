@@ -21,6 +21,10 @@ class BudgetExhausted(BaseException):
     """A cap of the ledger was reached. Carries one line that names the cap."""
 
 
+class Paused(BaseException):
+    """A ledger's `pause` was reached: called again with a later one, a method goes on from here."""
+
+
 @dataclass
 class Usage:
     """What one purpose used. `calls` are generate calls, `completions` the answers drawn."""
@@ -40,34 +44,61 @@ class Caps:
     tokens: int | None = None
     seconds: float | None = None
 
+    def within(self, other: Caps) -> Caps:
+        """The smaller of the two, limit by limit."""
+        return Caps(
+            **{
+                name: min((c for c in (mine, getattr(other, name)) if c is not None), default=None)
+                for name, mine in asdict(self).items()
+            }
+        )
+
+    def less(self, spent: Iterable[Ledger]) -> Caps:
+        """What is left of them when `spent` has been paid, 0 at least."""
+        paid = list(spent)
+        return Caps(
+            **{
+                name: None if cap is None else max(0, cap - sum(getattr(p, name) for p in paid))
+                for name, cap in asdict(self).items()
+            }
+        )
+
 
 @dataclass
 class Ledger:
     """Counts by purpose, plus what training itself took. Safe to share between threads."""
 
     caps: Caps = field(default_factory=Caps)
+    pause: Caps = field(default_factory=Caps)  # as a kill there would, it leaves work to be resumed
     usage: dict[Purpose, Usage] = field(default_factory=dict)
+    drawn: int = 0  # rollouts of this process, also those a checkpoint takes back
     train_tokens: int = 0
     optimizer_steps: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0  # of the whole stage, over all its restarts
+    peak_bytes: int = 0  # the most memory held, of the last of its restarts
+    peak_gpu_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check(self, purpose: Purpose | None = None) -> None:
-        """Raise `BudgetExhausted` when a cap is reached. Call before spending.
+        """Raise `BudgetExhausted` when a cap is reached, `Paused` at a pause. Call before spending.
 
         Evaluation passes: what a method spent must not keep its result from being measured. The
         call that crosses a cap is still made, so a cap is overshot by less than one call.
         """
-        if purpose == "eval":
-            return
-        for name, cap, used in (
-            ("rollouts", self.caps.rollouts, self.rollouts),
-            ("tokens", self.caps.tokens, self.tokens),
-            ("seconds", self.caps.seconds, self.seconds),
-        ):
-            if cap is not None and used >= cap:
-                raise BudgetExhausted(f"budget of {cap} {name} used up ({used:g})")
+        if purpose != "eval":
+            self._check("rollouts", "tokens", "seconds")
+
+    def check_time(self) -> None:
+        """As `check`, of the cap on seconds alone: all that training itself spends."""
+        self._check("seconds")
+
+    def _check(self, *limits: str) -> None:
+        for caps, stop in ((self.caps, BudgetExhausted), (self.pause, Paused)):
+            for name in limits:
+                cap, used = getattr(caps, name), getattr(self, name)
+                if cap is not None and used >= cap:
+                    raise stop(f"budget of {cap} {name} used up ({used:g})")
 
     def add(
         self,
@@ -77,9 +108,11 @@ class Ledger:
         prompt_tokens: int,
         completion_tokens: int,
         seconds: float,
+        again: bool = False,
     ) -> None:
-        """Count one generate call."""
+        """Count one generate call; `again`: it was paid for before, and then taken back."""
         with self._lock:
+            self.drawn += 0 if again or purpose == "eval" else completions
             usage = self.usage.setdefault(purpose, Usage())
             usage.calls += 1
             usage.completions += completions
@@ -116,6 +149,11 @@ class Ledger:
         """Seconds of sampling and training; the stage's wall time is `wall_seconds`."""
         return sum(usage.seconds for usage in self._spent()) + self.train_seconds
 
+    def spent(self) -> dict[str, float]:
+        """What has been spent so far to improve a policy, as metrics.jsonl keeps it by point."""
+        names = ("rollouts", "tokens", "completion_tokens", "train_tokens", "seconds")
+        return {name: getattr(self, name) for name in names}
+
     def to_json(self) -> str:
         usage = {purpose: asdict(row) for purpose, row in sorted(self.usage.items())}
         return json.dumps(
@@ -125,6 +163,8 @@ class Ledger:
                 "optimizer_steps": self.optimizer_steps,
                 "train_seconds": self.train_seconds,
                 "wall_seconds": self.wall_seconds,
+                "peak_bytes": self.peak_bytes,
+                "peak_gpu_bytes": self.peak_gpu_bytes,
             },
             indent=1,
         )

@@ -26,16 +26,18 @@ class Answer:
 
 @dataclass
 class Spent:
-    """What counts against a cap."""
+    """What counts against a cap; of the tokens, `completion_tokens` were written."""
 
     rollouts: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    completion_tokens: int = 0
 
     def add(self, usage: Usage) -> None:
         self.rollouts += usage.completions
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         self.seconds += usage.seconds
+        self.completion_tokens += usage.completion_tokens
 
 
 class AnswerBook:

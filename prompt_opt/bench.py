@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,8 @@ class Steps:
     def write(self, candidate: Candidate, metric_calls: int) -> None:
         score, rollouts = candidate.dev_score, self._engine.used
         row = {"step": self._step, "phase": "dev", "dev_score": score, "rollouts": rollouts}
-        more = {"demos": len(candidate.form.demos), "metric_calls": metric_calls}
+        more: dict[str, Any] = {"demos": len(candidate.form.demos), "metric_calls": metric_calls}
+        more["spent"] = asdict(self._engine.budget.charged) | {"train_tokens": 0}
         with self._path.open("a") as file:
             file.write(json.dumps({**row, **more}) + "\n")
         self._step += 1

@@ -35,6 +35,7 @@ class Budget:
         self.charged.rollouts += 1
         self.charged.tokens += answer.prompt_tokens + answer.completion_tokens
         self.charged.seconds += self.book.seconds[key]
+        self.charged.completion_tokens += answer.completion_tokens
 
     def room(self, last: bool = False) -> int | None:
         """Answers that may still be asked for, None for any number; `last`: what is held, too.

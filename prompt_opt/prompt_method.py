@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 import dspy
 
-from evaluation.types import Context, Policy, ScoreFunction
-from lm.ledger import BudgetExhausted
+from evaluation.types import Context, Policy, ScoreFunction, Unfinished
+from lm.ledger import BudgetExhausted, Paused
 from prompt_opt.adapter import PlainPredict, signature_of
 from prompt_opt.ahead import AskAhead
 from prompt_opt.bench import Bench
@@ -91,20 +91,27 @@ class PromptMethod:
     ) -> Policy:
         self.check(policy, train, dev, context.score)
         policy, source = self._begin(policy)
-        model, caps = context.open(policy), self.config.caps()
+        model, caps = context.open(policy), self.config.caps().within(context.ledger.caps)
         engine = Engine(model, context.sampling, context.folder, seed=context.seed, caps=caps)
         bench = Bench(self.config, policy.prompt, train, dev, context, engine, source)
-        with engine:
-            with suppress(BudgetExhausted):
-                bench.begin()
-                self._search_within(bench)
-            with suppress(BudgetExhausted):
-                for form in bench.board.promising(self.finalists):
-                    bench.measure(form, last=True)
+        try:
+            with engine:
+                with suppress(BudgetExhausted):
+                    bench.begin()
+                    self._search_within(bench)
+                with suppress(BudgetExhausted):
+                    for form in bench.board.promising(self.finalists):
+                        bench.measure(form, last=True)
+        except Paused:
+            raise Unfinished(self._best(policy, bench)) from None
+        return self._best(policy, bench)
+
+    def _best(self, policy: Policy, bench: Bench) -> Policy:
+        """The policy with the best candidate so far, written into the stage's folder."""
         best = bench.board.best() or Candidate(bench.incoming, 0.0)
-        _write_result(context, bench, best.form)
+        _write_result(bench.context, bench, best.form)
         if isinstance(best.form, State):
-            return replace(policy, program=context.folder / PROGRAM)
+            return replace(policy, program=bench.context.folder / PROGRAM)
         return policy.with_prompt(best.form)
 
     def _begin(self, policy: Policy) -> tuple[Policy, Source | None]:

@@ -1,32 +1,53 @@
 """Run folders -> pandas tables -> terminal, Markdown, CSV. Needs the folder and nothing else.
 
-`load_run` reads one; `summary`, `pairs`, `seeds`, `samples`, `failures`, `flow`, `slices`, `cost`,
-`curves`, `audits` and `attribution` return DataFrames for notebooks; `table`, `tripped` and
-`report_markdown` return text, `attribution_in_words` a sentence for each arm.
+`load_run` reads one. The functions that `TABLES` names return DataFrames for notebooks,
+`flow_links` two of them; `table`, `tripped` and `report_markdown` return text,
+`attribution_in_words` and `format_in_words` sentences, `recommendation` the answer to the whole
+question.
 """
 
-from reports.answers import failures, flow, slices
+from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, tripped
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
+from reports.efficiency import dev_curves, efficiency
+from reports.error_types import error_examples, error_types, error_types_by_arm
+from reports.flow import Links, flow, flow_links
+from reports.format_split import format_in_words, formats
 from reports.load import ReportError, Run, load_run
+from reports.reads import reads
+from reports.recommendation import recommendation
 from reports.report import TABLES, report_markdown, table
 from reports.samples import samples
 from reports.tables import pairs, seeds, summary
 
 __all__ = [
     "TABLES",
+    "Links",
     "ReportError",
     "Run",
+    "allocation",
     "attribution",
     "attribution_in_words",
     "audits",
+    "budget",
     "cost",
     "curves",
+    "dev_curves",
+    "efficiency",
+    "error_examples",
+    "error_types",
+    "error_types_by_arm",
     "failures",
     "flow",
+    "flow_links",
+    "format_in_words",
+    "formats",
     "load_run",
     "pairs",
+    "reads",
+    "recommendation",
     "report_markdown",
     "samples",
     "seeds",

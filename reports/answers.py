@@ -1,27 +1,25 @@
-"""What the answers were: which failures are left, what a change fixed or broke, and where."""
+"""What the answers were: which failures are left, and where."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.load import Arm, ReportError, Run
+from evaluation.records import CORRECT
+from reports.load import Run
 
 FAILURES = (
     *("arm", "seed", "failure", "count", "share", "meaning"),
     *("example_id", "input", "answer", "gold"),
 )
-FLOW = ("seed", "from", "to", "kind", "count")
 SLICES = ("arm", "seed", "feature", "value", "n", "score")
 SLICE_VALUES = 12  # a feature with more values names examples rather than kinds of them
-CORRECT = "correct"
-UNCLASSIFIED = "unclassified"
-PAIRED = ["example_id", "sample"]
+AT_ONCE = 10_000  # texts of JSON
 
 
 def failures(run: Run) -> pd.DataFrame:
@@ -33,7 +31,7 @@ def failures(run: Run) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm in run.arms:
         answers = run.answers[arm.eval]
-        outcome = outcomes(answers)
+        outcome = run.outcomes[arm.eval]
         first = ~outcome.duplicated()
         example = dict(zip(outcome[first], answers.loc[first].to_dict("records"), strict=True))
         for failure, count in _counts(outcome).items():
@@ -48,32 +46,8 @@ def failures(run: Run) -> pd.DataFrame:
 def still_failing(run: Run, name: str) -> Counter[str]:
     """How many answers of an arm, all seeds together, fell into each failure class."""
     keys = [arm.eval for arm in run.arms if arm.arm == name]
-    return Counter(_counts(pd.concat([outcomes(run.answers[key]) for key in keys])))
-
-
-def outcomes(answers: pd.DataFrame) -> pd.Series:
-    """`CORRECT`, or the failure class, of each answer; `UNCLASSIFIED` where it has none."""
-    classes = answers["failure"].replace("", None).fillna(UNCLASSIFIED)
-    return pd.Series(classes.mask(answers["correct"], CORRECT))
-
-
-def flow(run: Run, a: str, b: str) -> pd.DataFrame:
-    """What became of arm a's answers in arm b, by class and seed; columns `FLOW`.
-
-    `kind` is fixed (right in b only), broken (right in a only), still-correct, still (wrong in
-    both, same class) or changed (wrong in both, another class). Answers are paired by example id
-    and sample; ones without a partner are left out.
-
-    Raises ReportError when the run has no such arm, or no seed that both were evaluated with.
-    """
-    for name in (a, b):
-        if name not in run.arm_names:
-            raise ReportError(f"no arm {name!r} in {run.path}; it has {', '.join(run.arm_names)}")
-    both = [(x, y) for x in run.arms for y in run.arms if (x.arm, y.arm) == (a, b)]
-    rows = [row for x, y in both if x.seed == y.seed for row in _moves(run, x, y)]
-    if not rows:
-        raise ReportError(f"{run.path}: {a} and {b} share no seed")
-    return pd.DataFrame(rows, columns=pd.Index(FLOW))
+    total = sum((Counter(_counts(run.outcomes[key])) for key in keys), Counter())
+    return Counter(dict(sorted(total.items())))  # equal counts come by name
 
 
 def slices(run: Run) -> pd.DataFrame:
@@ -101,8 +75,8 @@ def slices(run: Run) -> pd.DataFrame:
 def _counts(outcome: pd.Series) -> dict[str, int]:
     """How many failures of each class, most frequent first, equal counts by name."""
     counts = outcome.value_counts().drop(CORRECT, errors="ignore")
-    found = sorted(zip(counts.index, counts.tolist(), strict=True), key=lambda x: (-x[1], x[0]))
-    return dict(found)
+    found = [(name, n) for name, n in zip(counts.index, counts.tolist(), strict=True) if n]
+    return dict(sorted(found, key=lambda x: (-x[1], x[0])))
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, str]:
@@ -114,60 +88,45 @@ def _shown(answer: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _moves(run: Run, a: Arm, b: Arm) -> list[dict[str, Any]]:
-    old, new = (
-        run.answers[arm.eval][PAIRED].assign(outcome=outcomes(run.answers[arm.eval]))
-        for arm in (a, b)
-    )
-    met = old.merge(new, on=PAIRED, suffixes=("_a", "_b"))
-    moves = Counter(met.value_counts(["outcome_a", "outcome_b"]).to_dict())
-    return [
-        {"seed": a.seed, "from": x, "to": y, "kind": _kind(x, y), "count": count}
-        for (x, y), count in sorted(moves.items(), key=lambda item: (-item[1], item[0]))
-    ]
-
-
-def _kind(old: str, new: str) -> str:
-    if old == new:
-        return "still-correct" if old == CORRECT else "still"
-    if CORRECT in (old, new):
-        return "fixed" if new == CORRECT else "broken"
-    return "changed"
-
-
 def _features(metas: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray]]:
-    """By feature: its values, and which of them each of these texts of JSON has (-1: none).
+    """By feature: its values, and which of them each of these texts of JSON has (0: none, 1: the
+    first).
 
     Only the features `slices` shows. An example's text is parsed once, however many answers it
     has, and what it says is kept as one byte a feature.
     """
     values: dict[str, dict[str, int]] = {}
-    value_M: dict[str, np.ndarray] = {}
-    for i, meta in enumerate(metas):
-        for feature, value in json.loads(meta).items():
-            if isinstance(value, list | dict):
+    value_M: dict[str, bytearray] = {}
+    too_many: set[str] = set()
+    for i, meta in enumerate(_parsed(metas)):
+        for feature, value in meta.items():
+            if feature in too_many or isinstance(value, list | dict):
                 continue
-            known = values.setdefault(feature, {})
+            if feature not in values:
+                values[feature], value_M[feature] = {}, bytearray(len(metas))
+            known = values[feature]
+            value_M[feature][i] = known.setdefault(str(value), len(known) + 1)
             if len(known) > SLICE_VALUES:
-                continue
-            if feature not in value_M:
-                value_M[feature] = np.full(len(metas), -1, dtype=np.int8)
-            value_M[feature][i] = known.setdefault(str(value), len(known))
+                too_many.add(feature)
     return {
-        feature: (list(known), value_M[feature])
+        feature: (list(known), np.frombuffer(value_M[feature], dtype=np.uint8))
         for feature, known in values.items()
-        if len(known) <= SLICE_VALUES
+        if feature not in too_many
     }
+
+
+def _parsed(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What each text of JSON says. Many at once: a call of `json.loads` costs more than a text."""
+    for start in range(0, len(texts), AT_ONCE):
+        yield from json.loads(f"[{','.join(texts[start : start + AT_ONCE])}]")
 
 
 def _by_value(
     values: list[str], value_A: np.ndarray, answers: pd.DataFrame
 ) -> list[tuple[str, int, float]]:
     """(value, answers, mean score) for each value that some answer has."""
-    known_A = value_A >= 0
-    score_A = answers["score"].to_numpy()[known_A]
-    n_V = np.bincount(value_A[known_A], minlength=len(values))
-    sum_V = np.bincount(value_A[known_A], weights=score_A, minlength=len(values))
+    n_V = np.bincount(value_A, minlength=len(values) + 1)[1:]
+    sum_V = np.bincount(value_A, weights=answers["score"], minlength=len(values) + 1)[1:]
     return [
         (value, int(n), float(total / n))
         for value, n, total in zip(values, n_V, sum_V, strict=True)

@@ -22,7 +22,7 @@ ATTRIBUTION = (
 )
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def attributions(run: Run) -> dict[Arm, Attribution]:
     """The effects behind every arm whose cells are evaluated.
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from lm.flops import forward_flops, training_flops
 from lm.ledger import Ledger
 from reports.load import Arm, Run
 
 COST = (
     *("arm", "seed", "purpose", "calls", "completions", "prompt_tokens", "completion_tokens"),
     *("seconds", "train_tokens", "optimizer_steps", "shared_with"),
+    *("flops", "peak_memory_gb", "peak_gpu_gb", "dollars"),
 )
+_COUNTS = COST[3:10]
 CURVES = ("arm", "seed", "method", "stage", "step", "rollouts", "name", "value")
 
 
@@ -22,27 +25,38 @@ def cost(run: Run) -> pd.DataFrame:
     """What each arm spent at each seed, one row a purpose; columns `COST`.
 
     Purposes are the ledger's (there `eval` is scoring on dev inside a stage), `training` (tokens
-    and optimizer steps of weight updates), `test` (the final evaluation) and `attribution` (that
-    of the arm's cells which are no arm's policy). Sums run along the arm's stages; `shared_with`
+    and optimizer steps of weight updates), `test` (the final evaluation), `attribution` (that
+    of the arm's cells which are no arm's policy) and `other` (wall time that none of these counts:
+    loading, scoring, saving). Sums run along the arm's stages; `shared_with`
     names the other arms that use some of this very work, which was done once. So rows of different
     arms must not be added up without looking there.
+
+    `flops` are estimated (lm/flops.py), missing where the size of a model is not known.
+    `peak_memory_gb` and `peak_gpu_gb` (1e9 bytes) are the most held in any of the stages or
+    evaluations that the row sums up. `dollars` are `seconds` at the spec's price per hour.
     """
     rows: list[dict[str, Any]] = []
     for arm in run.arms:
         totals: dict[str, dict[str, Any]] = {}
         for key, purpose, spent in _spent(run, arm):
-            row = totals.setdefault(purpose, dict.fromkeys(COST[3:-1], 0) | {"keys": set()})
+            row = totals.setdefault(
+                purpose, dict.fromkeys(_COUNTS, 0) | {"keys": set(), "flops": 0}
+            )
             row["keys"].add(key)
             for name, value in spent.items():
                 row[name] += value
+            row["flops"] += _flops(run, key, purpose, spent)
         for purpose, row in totals.items():
-            shared = _sharing(run, arm, row.pop("keys"))
+            keys = row.pop("keys")
             rows.append(
                 {"arm": arm.arm, "seed": arm.seed, "purpose": purpose}
                 | row
-                | {"shared_with": shared}
+                | {"shared_with": _sharing(run, arm, keys)}
+                | _peaks(run, keys)
+                | {"dollars": _dollars(run, row["seconds"])}
             )
-    return pd.DataFrame(rows, columns=pd.Index(COST))
+    frame = pd.DataFrame(rows, columns=pd.Index(COST))
+    return frame.astype(dict.fromkeys(COST[-4:], float))
 
 
 def curves(run: Run) -> pd.DataFrame:
@@ -79,6 +93,47 @@ def _spent(run: Run, arm: Arm) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for key in _cells_of_no_arm(run, arm):
         for usage in run.test_ledgers[key].usage.values():
             yield key, "attribution", asdict(usage)
+    for key in (*arm.stages, arm.eval, *_cells_of_no_arm(run, arm)):
+        ledger = _ledger_of(run, key)
+        counted = sum(usage.seconds for usage in ledger.usage.values()) + ledger.train_seconds
+        if ledger.wall_seconds > counted:
+            yield key, "other", {"seconds": ledger.wall_seconds - counted}
+
+
+def _ledger_of(run: Run, key: str) -> Ledger:
+    return run.stages[key].ledger if key in run.stages else run.test_ledgers[key]
+
+
+def _flops(run: Run, key: str, purpose: str, spent: dict[str, Any]) -> float:
+    """What the tokens of a row took, NaN where the size of the model that spent them is unknown."""
+    size = run.info.get("parameters")
+    if purpose in ("proposal", "reflection"):  # another model's, where stage.json names one
+        size = run.stages[key].told.get("proposer_parameters", size)
+    tokens = spent.get("prompt_tokens", 0) + spent.get("completion_tokens", 0)
+    trained = spent.get("train_tokens", 0)
+    if size is None:
+        return float("nan") if tokens or trained else 0.0
+    return forward_flops(size, tokens) + training_flops(size, trained)
+
+
+def stage_flops(run: Run, key: str) -> float:
+    """What a stage spent to improve its policy: scoring on dev is left out, as in `rollouts`."""
+    ledger = run.stages[key].ledger
+    asked = ((purpose, asdict(usage)) for purpose, usage in ledger.usage.items())
+    rows = [(purpose, spent) for purpose, spent in asked if purpose != "eval"]
+    return sum(_flops(run, key, *row) for row in [*rows, ("training", _training(ledger))])
+
+
+def _peaks(run: Run, keys: set[str]) -> dict[str, float | None]:
+    ledgers = [_ledger_of(run, key) for key in keys]
+    memory = max(ledger.peak_bytes for ledger in ledgers)  # 0: written before this was noted
+    gpu = max(ledger.peak_gpu_bytes for ledger in ledgers)
+    return {"peak_memory_gb": memory / 1e9 or None, "peak_gpu_gb": gpu / 1e9 or None}
+
+
+def _dollars(run: Run, seconds: float) -> float | None:
+    price = run.info.get("price_per_hour")
+    return None if price is None else price * seconds / 3600
 
 
 def _cells_of_no_arm(run: Run, arm: Arm) -> list[str]:

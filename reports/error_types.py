@@ -11,9 +11,12 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from evaluation.clusters import Cluster, clusters, rule_holds
 from evaluation.discovery import ANY, Subgroup, discover
@@ -27,17 +30,19 @@ ERROR_TYPES = (
 )
 BY_ARM = ("kind", "name", "failure", "arm", "n", "failures", "rate", "change")
 EXAMPLES = ("kind", "name", "failure", "example_id", "input", "gold", "arm", "answer", "correct")
-MOST_EXAMPLES = 20_000  # looked at for subgroups: more would find what is too small to matter
-MOST_READ = 3_000  # of them, those whose answers are read for clusters
+MOST_EXAMPLES = 10_000  # looked at for subgroups: more would find what is too small to matter
+MOST_READ = 2_000  # of them, those whose answers are read for clusters
 SHOWN = 3
 ALL = "all"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
 
-    `read` are the answers that were read for clusters. `looked_at` of `examples` took part.
+    `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
+    `examples`.
     """
 
     arm: str
@@ -47,6 +52,7 @@ class Found:
     answers: dict[str, pd.DataFrame]
     read: dict[str, pd.DataFrame]
     looked_at: int
+    read_examples: int
     examples: int
 
 
@@ -60,14 +66,12 @@ def find(run: Run, arm: str | None = None) -> Found:
     name = arm or best_arm(run)
     if name not in run.arm_names:
         raise ReportError(f"no arm {name!r} in {run.path}; it has {', '.join(run.arm_names)}")
-    ids = np.sort(_of_arm(run, name, None)["example_id"].unique().to_numpy(dtype=object))
-    drawn = np.random.default_rng(0).permutation(ids)[:MOST_EXAMPLES]
-    answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
+    keys = [seed.eval for seed in run.arms if seed.arm == name]
+    ids = sorted(set().union(*(run.answers[key]["example_id"].unique() for key in keys)))
+    drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
-    read = {
-        other: frame[frame["example_id"].isin(read_ids)].reset_index(drop=True)
-        for other, frame in answers.items()
-    }
+    answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
+    read = {other: _only(frame, read_ids) for other, frame in answers.items()}
     kinds = clusters(read[name])
     return Found(
         arm=name,
@@ -77,6 +81,7 @@ def find(run: Run, arm: str | None = None) -> Found:
         answers=answers,
         read=read,
         looked_at=len(drawn),
+        read_examples=len(read_ids),
         examples=len(ids),
     )
 
@@ -115,25 +120,32 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
     Of each arm the first answer to the example is shown, at its first seed.
     """
     found = find(run, arm)
-    rows = []
+    rows: list[Row] = []
     for kind, name, failure, shown in _typical(found):
-        for example in shown.itertuples():
-            told = {"kind": kind, "name": name, "failure": failure, "gold": example.gold}
-            told |= {"example_id": example.example_id, "input": _input(str(example.inputs))}
+        named: Row = {"kind": kind, "name": name, "failure": failure}
+        for example in _rows(shown):
+            of = {"example_id": example["example_id"], "gold": example["gold"]}
             for other, frame in found.answers.items():
-                same = frame[frame["example_id"] == example.example_id]
-                for first in same.head(1).itertuples():
-                    said = {"answer": first.answer or first.text, "correct": first.correct}
-                    rows.append({**told, "arm": other, **said})
+                same = frame.loc[frame["example_id"] == example["example_id"]]
+                rows += [
+                    {**named, **of, "input": _input(first), "arm": other}
+                    | {"answer": _answer(first), "correct": first["correct"]}
+                    for first in _rows(same.head(1))
+                ]
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
-def _of_arm(run: Run, name: str, ids: np.ndarray | None) -> pd.DataFrame:
-    """All answers of an arm, or those to some examples: seeds one after another."""
+def _of_arm(run: Run, name: str, ids: list[str]) -> pd.DataFrame:
+    """The answers of an arm to some examples: seeds one after another."""
     frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
-    if ids is not None:
-        frames = [frame[frame["example_id"].isin(ids)] for frame in frames]
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat([_only(frame, ids) for frame in frames], ignore_index=True)
+
+
+def _only(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
+    """The answers to some examples. (Arrow looks them up in a tenth of the time of pandas.)"""
+    options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
+    inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
+    return answers.loc[inside.to_numpy(zero_copy_only=False)].reset_index(drop=True)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:
@@ -141,7 +153,7 @@ def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:
     targets = {kind.name: np.isin(np.arange(len(answers)), kind.members) for kind in kinds}
     best: dict[str, Subgroup] = {}
     for group in discover(answers, targets=targets, depth=1):
-        if group.target not in best or group.failures > best[group.target].failures:
+        if group.target not in best or group.p < best[group.target].p:
             best[group.target] = group
     return best
 
@@ -199,7 +211,7 @@ def _failing(answers: pd.DataFrame, group: Subgroup) -> pd.DataFrame:
     fails = ~answers["correct"].astype(bool)
     if group.target != ANY:
         fails &= answers["failure"].eq(group.target).fillna(False).astype(bool)
-    return answers[fails & answers["example_id"].isin(list(group.examples))]
+    return answers.loc[fails & answers["example_id"].isin(list(group.examples))]
 
 
 def _some(failing: pd.DataFrame) -> pd.DataFrame:
@@ -216,21 +228,23 @@ def _by_arm(run: Run, found: Found, kind: Subgroup | Cluster) -> list[dict[str, 
         "name": kind.name,
         "failure": (kind.target or ALL) if isinstance(kind, Subgroup) else ALL,
     }
-    return [
-        {**named, "arm": arm, "n": n, "failures": failures, "rate": rate[arm]}
-        | {"change": rate[arm] - rate[run.baseline] if base else None}
-        for arm, (n, failures) in counts.items()
-    ]
+    rows: list[dict[str, object]] = []
+    for arm, (n, failures) in counts.items():
+        change = rate[arm] - rate[run.baseline] if base else None
+        told = {"arm": arm, "n": n, "failures": failures, "rate": rate[arm], "change": change}
+        rows.append({**named, **told})
+    return rows
 
 
 def _count(found: Found, arm: str, kind: Subgroup | Cluster) -> tuple[int, int]:
     """(answers, those that fail so) of an arm."""
     if isinstance(kind, Cluster):
         read = found.read[arm]
-        failing = read[~read["correct"].astype(bool)]
+        failing = read.loc[~read["correct"].astype(bool)]
         return len(read), int(rule_holds(kind.rule, failing).sum())
     frame = found.answers[arm]
-    return int(frame["example_id"].isin(list(kind.examples)).sum()), len(_failing(frame, kind))
+    inside = frame.loc[frame["example_id"].isin(list(kind.examples))]
+    return len(inside), len(_failing(frame, kind))
 
 
 def _typical(found: Found) -> list[tuple[str, str, str, pd.DataFrame]]:
@@ -246,9 +260,8 @@ def _typical(found: Found) -> list[tuple[str, str, str, pd.DataFrame]]:
 def _shown(answers: pd.DataFrame) -> str:
     """'keep: keeped (gold kept); …'"""
     return "; ".join(
-        f"{_cut(_input(str(row.inputs)))}: {_cut(str(row.answer or row.text))} "
-        f"(gold {_cut(str(row.gold))})"
-        for row in answers.itertuples()
+        f"{_cut(_input(row))}: {_cut(_answer(row))} (gold {_cut(row['gold'])})"
+        for row in _rows(answers)
     )
 
 
@@ -256,5 +269,13 @@ def _cut(text: str, limit: int = 40) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _input(text: str) -> str:
-    return "\n".join(map(str, json.loads(text).values()))
+def _rows(answers: pd.DataFrame) -> list[Row]:
+    return [{str(k): v for k, v in row.items()} for row in answers.to_dict("records")]
+
+
+def _input(row: Row) -> str:
+    return "\n".join(map(str, json.loads(row["inputs"]).values()))
+
+
+def _answer(row: Row) -> str:
+    return row["answer"] or row["text"]

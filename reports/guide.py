@@ -12,6 +12,10 @@ GUIDE = f"""\
 An arm is a chain of methods that starts from the same model and prompt. All arms answered the
 same test examples and were scored by the task's own scorer, whatever reward they trained on.
 
+- The paragraph on top follows from the tables by rule (`reports/recommendation.py`). It
+  takes the best arm that beats the baseline beyond noise; a cheaper one where less than 3 points
+  are lost and they are inside the noise, or cost ten times as much. Where nothing beats the
+  baseline, it says whether that is known or cannot be told.
 - **n**: test examples. **score**: mean of the task's score over them and over the arm's **seeds**,
   samples of one example averaged first. Its 95 % interval is Clopper and Pearson's exact one where
   every score is 0 or 1, else a Bayesian bootstrap with half an unseen example at 0 and one at 1.
@@ -40,11 +44,55 @@ same test examples and were scored by the task's own scorer, whatever reward the
   Stages that arms share count in full for each, though they ran once. Answers drawn to score on
   dev or test are not counted; the wall time of a stage includes its scoring on dev.
 - In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
-  *test* the final evaluation, *attribution* that of policies which are no arm's; **shared with**
-  names arms that use some of the same work.
+  *test* the final evaluation, *attribution* that of policies which are no arm's, *other* the wall
+  time that none of these counts (loading, scoring, saving); **shared with**
+  names arms that use some of the same work. **FLOPs** are an estimate: 2 N for each token read or
+  written and 6 N for each trained, with N the model's weights (Kaplan et al., 2020,
+  arXiv:2001.08361); for LoRA that is at most half too much. **peak GB**: the most memory (1e9
+  bytes) the process, or the GPU, held in a stage. **$**: the seconds at the spec's
+  `price_per_hour`.
+- In **Budget**, *used* is what an arm spent of what the spec allowed each arm for its whole chain;
+  a batch under way is not broken off, so it may be a little more.
+- **Who was given the budget** (where the spec says `allocate: halving`): successive halving
+  (Jamieson & Talwalkar, 2016). In each rung the arms still in it go on to a larger *budget*, are
+  scored on all of dev, and the better part is *kept*; *dropped* arms were not opened on test, so
+  nothing is known of them there. A score is the best policy's so far, chosen on some or all of the
+  same dev examples, and so a little too high. *drawn*: what this rung has drawn, steps taken again
+  after a pause included; stages shared with an arm above count there.
+- In **Score against cost** an arm's curve has, from each measurement on dev on, the best dev score
+  of the stage under way; it begins at cost 0 with the untouched policy. **area** is its mean height
+  from 0 to the **common cost**, the most that every arm has spent on that axis; **dev start** and
+  **dev end** are its ends. Prompt methods score samples of dev and weight methods all of it, so
+  dev scores of different methods are not of the same examples. **test delta** is against the
+  baseline, **cost per point** the whole cost divided by it in points, empty where nothing was
+  gained; FLOPs and seconds leave scoring on dev by weight methods out, as rollouts do.
 - **share** is of all answers of the arm. **kind**: *fixed* right in the second arm only,
   *broken* right in the first only, *still* wrong in both with the same class, *changed* wrong in
-  both with another class, *still-correct* right in both.
+  both, a new class in place of the old one, *still-correct* right in both. *Unpaired* answers are
+  of one arm only: the other was *(not asked)* for that sample of that example. `--table links`
+  has the same flow as links between named nodes, as programs draw Sankey diagrams from; at each
+  node they add up to the arm's answers of that class.
+- **test reads** (`--table reads`): how often test has judged an arm of that name and seed. Dev is
+  there to choose between variants, test to judge the one chosen; an arm changed and judged again
+  may have been chosen by test. What other run folders read is not known here.
+- **Where an arm fails** lists systematic errors that nobody declared. *Failures concentrate* where
+  a condition on the question (its `meta`, its words, its lengths, its gold answer), or two at once,
+  holds; **fails** counts the answers to such questions that fail (as the class in **failure**, or
+  in any way), **rate** is their share, **rate elsewhere** that of all other answers, **lift** (in
+  CSV) the rate over that of all answers, **share** the share of all such failures that lie there.
+  A class that its task gives to one kind of question only is found just there. *Wrong answers of
+  one kind* are clusters told by a rule which can be checked in the records: "verb + "ed"" is an
+  answer that equals the input called verb with "ed" behind it; **mostly** is the declared class
+  most of them have, **where** the questions on which they concentrate.
+  Both were found on one half of the examples (Fisher's exact test, false-discovery rate 10 %,
+  Benjamini and Hochberg) and are listed only if the other half confirmed them: **p (Holm)** is its
+  p, adjusted for all that was to be confirmed, and **on the held-out half** gives its counts, the
+  only ones that choosing has not flattered. In these tests all samples and seeds of one example are
+  one case.
+- **format** and **capability** (`--table format`) split what arm b gains over arm a in right
+  answers: *format* is what comes from answers that failed on format in either of the two (not of
+  the form asked for: empty, truncated, repetition, unparsable, and what the task declares),
+  *error* from those where a scorer or program failed, *capability* the rest. They add up.
 - **weights**, **prompt**, **interaction** (where the spec says `attribution: true`): what of an
   arm's gain is due to what, from four policies with the same test examples: *base*, the *tuned
   prompt* on base weights, the *tuned weights* behind the base prompt, and *tuned both*, the arm.

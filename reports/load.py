@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
-from evaluation.records import read_answers
+from evaluation.records import mean_scores, outcomes, read_answers
 from lm.ledger import Ledger
 
 INFO = (
@@ -40,6 +40,7 @@ class Arm:
     """One arm at one seed: its chain of stage keys, first method first, and its evaluation.
 
     `cells` are the evaluations of its attribution, None where they were not asked for.
+    `test_reads` says how often the test split has judged it.
     """
 
     arm: str
@@ -47,6 +48,7 @@ class Arm:
     stages: tuple[str, ...]
     eval: str
     cells: Cells | None = None
+    test_reads: int = 1
 
     @property
     def evals(self) -> tuple[str, ...]:
@@ -57,12 +59,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Stage:
-    """One computed method, which arms with the same beginning share."""
+    """One computed method, which arms with the same beginning share. `told` is stage.json."""
 
     key: str
     method: str
     kind: str
     ledger: Ledger
+    told: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,12 @@ class Run:
     @cached_property
     def scores(self) -> dict[str, pd.Series]:
         """The mean score of each example over its samples (index: example id), by eval key."""
-        return {key: _by_example(answers) for key, answers in self.answers.items()}
+        return {key: mean_scores(answers) for key, answers in self.answers.items()}
+
+    @cached_property
+    def outcomes(self) -> dict[str, pd.Series]:
+        """What came of each answer (categories, see `evaluation.records.outcomes`), by eval key."""
+        return {key: outcomes(answers) for key, answers in self.answers.items()}
 
     @property
     def arm_names(self) -> list[str]:
@@ -150,7 +158,11 @@ def load_run(path: str | Path) -> Run:
 def _load(folder: Path) -> Run:
     listed = json.loads((folder / "arms.json").read_text("utf-8"))
     arms = tuple(
-        Arm(row["arm"], row["seed"], tuple(row["stages"]), row["eval"], _cells(folder, row))
+        Arm(
+            *(row["arm"], row["seed"], tuple(row["stages"]), row["eval"]),
+            cells=_cells(folder, row),
+            test_reads=row.get("test_reads", 1),
+        )
         for row in listed
         if row["eval"] is not None and _is_done(folder, row["eval"])
     )
@@ -190,7 +202,7 @@ def _cells(folder: Path, row: dict[str, Any]) -> Cells | None:
 
 def _stage(folder: Path) -> Stage:
     row = json.loads((folder / "stage.json").read_text("utf-8"))
-    return Stage(folder.name, row["method"], row["kind"], _ledger(folder))
+    return Stage(folder.name, row["method"], row["kind"], _ledger(folder), row)
 
 
 def _ledger(folder: Path) -> Ledger:
@@ -202,11 +214,6 @@ def _answers(folder: Path) -> pd.DataFrame:
     if answers.empty:
         raise ReportError(f"{folder} holds no answer; delete it and run the spec again")
     return answers
-
-
-def _by_example(answers: pd.DataFrame) -> pd.Series:
-    score = answers.set_index("example_id")["score"]
-    return pd.Series(score.groupby(level=0, sort=False).mean())
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:

@@ -35,6 +35,13 @@ _HEADINGS = {
     "p_noninferior": "p (worse)",
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
+    "rate_outside": "rate elsewhere",
+    "held_out": "on the held-out half",
+    "test_delta": "test delta (points)",
+    "flops": "FLOPs (est.)",
+    "peak_memory_gb": "peak GB",
+    "peak_gpu_gb": "peak GB (GPU)",
+    "dollars": "$",
 }
 _EFFECTS = ("weights", "prompt", "interaction")
 _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
@@ -42,10 +49,37 @@ _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its e
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {"mean_at_k": ("mean_low", "mean_high"), "pass_at_k": ("pass_low", "pass_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
-_DIFFERENCES = {"delta", *(f"{name}_effect" for name in _EFFECTS)}
-_SHARES = {"mean_at_k", "pass_at_k"}
-_SHARES |= {"score", "share", "base", "tuned_prompt", "tuned_weights", "tuned_both"}
+_DIFFERENCES = {
+    "delta",
+    "test_delta",
+    "format",
+    "capability",
+    "error",
+    "change",
+    *(f"{name}_effect" for name in _EFFECTS),
+}
+_SHARES = {
+    "score",
+    "share",
+    "rate",
+    "rate_outside",
+    "used_share",
+    "mean_at_k",
+    "pass_at_k",
+    *("dev_start", "dev_end", "best_dev", "area"),
+    "base",
+    "tuned_prompt",
+    "tuned_weights",
+    "tuned_both",
+}
 _SIZES = {"seed_sd", "margin"}  # in points, without a sign
+_OPTIONAL = {
+    "seed_sd",
+    "flops",
+    "peak_memory_gb",
+    "peak_gpu_gb",
+    "dollars",
+}  # not shown where all unknown
 _CHANCES = {"p", "p_adjusted", "p_noninferior", *(f"{name}_p" for name in _EFFECTS)}
 
 
@@ -123,9 +157,8 @@ class _Texts:
     def columns(self) -> dict[str, bool]:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
-        names = [str(name) for name in self.frame.columns if name not in bounds]
-        if "seed_sd" in names and bool(self.frame["seed_sd"].isna().all()):
-            names.remove("seed_sd")  # one seed has none, and the summary is wide as it is
+        unknown = _OPTIONAL - set(self.frame.dropna(axis="columns", how="all"))
+        names = [str(name) for name in self.frame.columns if name not in bounds | unknown]
         return {name: pd.api.types.is_numeric_dtype(self.frame[name]) for name in names}
 
     def heading(self, name: str) -> str:

@@ -9,23 +9,40 @@ from pathlib import Path
 import pandas as pd
 
 from reports import escape
-from reports.answers import failures, flow, slices
+from reports.answers import failures, slices
 from reports.attribution import attribution, attribution_in_words
 from reports.audits import audits, noteworthy, tripped_markdown
+from reports.budget import allocation, budget
 from reports.cost import cost, curves
-from reports.findings import findings
+from reports.efficiency import dev_curves, efficiency
+from reports.error_types import error_examples, error_types, error_types_by_arm
+from reports.error_words import error_types_markdown, error_types_text
+from reports.flow import flow, flow_links
+from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
+from reports.reads import reads, reads_markdown
+from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
 from reports.samples import samples
 from reports.tables import best_arm, pair, pairs, seeds, summary
+from reports.wording import MARKDOWN
 
 
-def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
+    """From which arm to which: those named, else the baseline and the best other one."""
     if len(arms) not in (0, 2):
         raise ReportError(f"flow goes from one arm to another: name two arms, not {len(arms)}")
     a, b = arms or (run.baseline, best_arm(run, but=run.baseline))
-    return flow(run, a, b)
+    return a, b
+
+
+def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+    return flow(run, *_ends(run, arms))
+
+
+def _links(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
+    return flow_links(run, *_ends(run, arms)).links
 
 
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
@@ -34,12 +51,22 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "seeds": seeds,
     "samples": samples,
     "failures": failures,
+    "error_types": error_types,
+    "error_types_by_arm": error_types_by_arm,
+    "error_examples": error_examples,
+    "format": formats,
     "flow": _flow,
+    "links": _links,
     "slices": slices,
     "cost": cost,
+    "budget": budget,
+    "allocation": allocation,
+    "efficiency": efficiency,
+    "dev_curves": dev_curves,
     "curves": curves,
     "audits": audits,
     "attribution": attribution,
+    "reads": reads,
 }
 
 
@@ -54,8 +81,9 @@ def table(
     """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
-    `flow` and `pairs` two arms are from and to; without any, `flow` goes from the baseline to the
-    best other arm. Two arms in `pairs` take a `margin` in score units (see `tables.pair`). Below
+    `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
+    baseline to the best other arm. Two arms in `pairs` take a `margin` in score units (see
+    `tables.pair`). `error_types` are those of the first of `arms`, else of the best. Below
     `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
@@ -71,13 +99,18 @@ def table(
         )
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
-    if name == "flow":
-        frame = _flow(run, arms)
+    title = f"{run.info['name']}: {name}"
+    if name == "error_types":  # its arm is the one looked into; a terminal has no room for it all
+        arm = arms[0] if arms else None
+        if format == "terminal":
+            return f"{escape.plain(title)}\n\n{error_types_text(run, arm)}"
+        return render(error_types(run, arm), format)
+    if name in ("flow", "links"):
+        frame = {"flow": _flow, "links": _links}[name](run, arms)
     elif name == "pairs" and len(arms) == 2:
         frame = pair(run, *arms, margin=margin)
     else:
         frame = _about(TABLES[name](run), arms)
-    title = f"{run.info['name']}: {name}"
     text = render(frame, format, title=escape.plain(title))
     said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
     return f"{text}\n{said}" if said else text
@@ -98,13 +131,14 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
 
 
 def report_markdown(run: Run) -> str:
-    """The whole report.md: tripped wires, what was run, what came out, and how to read it."""
+    """The whole report.md: tripped wires, the answer, what was run, and how to read it."""
     wires = tripped_markdown(run)
     parts = [
         f"# {escape.markdown(run.info['name'])}\n",
         *([wires] if wires else []),
+        f"{recommendation(run, MARKDOWN)}\n",
         _header(run),
-        "\n".join(f"- {sentence}" for sentence in findings(run)) + "\n",
+        reads_markdown(run),
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
@@ -117,14 +151,23 @@ def report_markdown(run: Run) -> str:
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
+    if not (shared_out := allocation(run)).empty:
+        parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
+    parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)
         title = f"From {escape.markdown(run.baseline)} to {escape.markdown(best)}"
         parts.append(_section(title, flow(run, run.baseline, best)))
+        if said := format_in_words(run, run.baseline, best):
+            parts.append(f"{said}.\n")
     if not (sliced := slices(run)).empty:
         parts.append(_section("By feature", sliced))
     parts.append(_section("Cost", cost(run)))
+    if not (given := budget(run)).empty:
+        parts.append(_section("Budget", given))
+    if not (worth := efficiency(run)).empty:
+        parts.append(_section("Score against cost", worth))
     if not (noted := noteworthy(run)).empty:
         parts.append(_section("What the audits found", noted))
     return "\n".join([*parts, GUIDE])

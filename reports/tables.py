@@ -39,7 +39,7 @@ T = TypeVar("T")
 Pair = tuple[str, str]  # arm a, arm b
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def comparisons(run: Run) -> dict[Pair, Comparison]:
     """Every pair of arms over the seeds they share, b against a, a first in the spec.
 

@@ -132,8 +132,9 @@ class StageCallback(TrainerCallback):
         elif score > self.best_score:
             self.journal.keep_best(self.save)
             self.best_step, self.best_score = step, score
-        used = self.context.ledger.rollouts
-        self.journal.log({"step": step, "phase": "dev", "dev_score": score, "rollouts": used})
+        used = self.context.ledger
+        row = {"step": step, "phase": "dev", "dev_score": score, "rollouts": used.rollouts}
+        self.journal.log({**row, "spent": used.spent()})
 
     def _sampling_seconds(self) -> float:
         usage = self.context.ledger.usage.get("rollout")

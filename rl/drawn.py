@@ -159,6 +159,7 @@ class Draws:
                 prompt_tokens=sum(len(answer["prompt_ids"]) for answer in answers[::n]),
                 completion_tokens=sum(len(answer["token_ids"]) for answer in answers),
                 seconds=float(table.schema.metadata[b"seconds"]),
+                again=True,
             )
         return answers
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from lm.ledger import BudgetExhausted, Caps, Ledger
+from lm.ledger import BudgetExhausted, Ledger
 from lm.types import ModelError
 from rl.callbacks import StepRecord
 from rl.config import WeightsConfig
@@ -58,8 +58,7 @@ def check_time(ledger: Ledger) -> None:
 
     Sampling checks every cap; the answers it has drawn may still be learned from.
     """
-    caps = Caps(seconds=ledger.caps.seconds)
-    Ledger(caps=caps, usage=ledger.usage, train_seconds=ledger.train_seconds).check()
+    ledger.check_time()
 
 
 def check_one_process(method: str) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from evaluation.evaluate import evaluate, mean_score
-from evaluation.types import Context, Policy, ScoreFunction
+from evaluation.types import Context, Policy, ScoreFunction, Unfinished
 from lm.hf import HFModel
-from lm.ledger import BudgetExhausted
+from lm.ledger import BudgetExhausted, Paused
 from lm.ranks import from_first, is_first, world
 from lm.together import TogetherModel
 from lm.types import ModelError
@@ -105,7 +105,10 @@ class WeightMethod:
             mark = self.train(Stage(policy, train, dev, context, journal, live))
         restore_counts(context.ledger, mark.ledger)  # when an earlier call had finished the work
         journal.tidy()
-        return with_trained(policy, journal.best, self.config) if mark.best_step else policy
+        return self._trained(policy, journal, mark.best_step)
+
+    def _trained(self, policy: Policy, journal: Journal, best_step: int) -> Policy:
+        return with_trained(policy, journal.best, self.config) if best_step else policy
 
     def train(self, stage: Stage) -> Mark:
         """Run the course from the newest checkpoint to its end, or to that of the budget."""
@@ -137,6 +140,8 @@ class WeightMethod:
             course.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except BudgetExhausted:
             watch.close(course.trainer.state.global_step)
+        except Paused:
+            raise Unfinished(self._trained(stage.policy, journal, watch.best_step)) from None
         mark = watch.mark(course.trainer.state.global_step)
         if audits:
             audit.look_back(mark)

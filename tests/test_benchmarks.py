@@ -16,7 +16,9 @@ from benchmarks import (
     prompt_methods,
     prompt_search,
     rollout,
+    tables,
 )
+from reports import TABLES
 from tests.test_readme import TINY
 
 
@@ -69,6 +71,15 @@ def test_prompt_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert [name for name, _ in rows].count("zero-shot") == 2 and len(rows) == 2 * 10
     searched = [rest for name, rest in rows if name != "zero-shot"]
     assert all(re.search(r" \| \d+ \| \d+ \| (done|cap) \|$", rest) for rest in searched)
+
+
+def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.main(["--quick"])
+    printed = capsys.readouterr().out
+    found = re.findall(r"^tables (\S+) \d+\.\d\d s, \d+\.\d\d s of CPU, \d+ MB$", printed, re.M)
+    assert found == list(tables.CASES)
+    for part in (*TABLES, "load", "report.md"):
+        assert len(re.findall(rf"^  {re.escape(part)} +\d+\.\d\d s$", printed, re.M)) == len(found)
 
 
 def test_evaluator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,17 @@ def test_other_test_examples_are_another_evaluation(folder: Path) -> None:
     assert not {e["eval"] for e in before} & {e["eval"] for e in entries(folder)}
 
 
+def test_an_arm_judged_again_was_judged_before(folder: Path) -> None:
+    assert run(folder).returncode == 0
+    assert [e["test_reads"] for e in entries(folder)] == [1, 1]
+    (folder / "helper.py").write_text(HELPER % "0.75")
+    for _ in range(2):  # the second time there is nothing new, so nobody is judged
+        assert run(folder).returncode == 0
+        assert [e["test_reads"] for e in entries(folder)] == [2, 2]
+    report = (folder / "runs/echo/report.md").read_text()
+    assert "read more than once**: 2 times for **a** (seed 0), 2 times for **b** (seed 0)" in report
+
+
 def test_a_helper_of_the_task_counts_and_is_kept(folder: Path) -> None:
     assert run(folder).returncode == 0
     before = entries(folder)

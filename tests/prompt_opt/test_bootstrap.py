@@ -145,7 +145,8 @@ def test_rows_and_progress_tell_the_same(tmp_path: Path) -> None:
     stage.run()
     assert [row["rollouts"] for row in stage.metrics] == [10, 20, 46, 56, 66]
     for i, row in enumerate(stage.metrics):
-        assert list(row) == ["step", "phase", "dev_score", "rollouts", "demos", "metric_calls"]
+        names = ["step", "phase", "dev_score", "rollouts", "demos", "metric_calls", "spent"]
+        assert list(row) == names and row["spent"]["rollouts"] == row["rollouts"]
         assert (row["step"], row["phase"]) == (i, "dev")
         figures = {"dev": row["dev_score"], "rollouts": row["rollouts"]}
         assert stage.shown[i] == (i + 1, 5, figures)

@@ -162,3 +162,22 @@ def test_slices_leave_out_ids_and_lists(folder):
     zero = frame[frame["arm"] == "zero"].set_index("value")
     assert zero["n"].to_dict() == {"False": 10, "True": 10}
     assert zero["score"].to_dict() == {"False": 0.2, "True": 0.2}
+
+
+def test_slices_count_values_over_all_arms_and_answers_that_have_one(folder):
+    # over the arms together, `dozen` has twelve values and `more` thirteen
+    for key, first in (("E0", 0), ("E1", 1), ("E2", 0)):
+        path = folder / "evals" / key / "records.parquet"
+        rows = []
+        for i, row in enumerate(read_records(path)):
+            meta = {"dozen": first + i % 11, "more": first + i % 12}
+            meta |= {"mixed": [1, True, None, {}][i % 4]} | ({"some": "x"} if i < 5 else {})
+            rows.append(replace(row, meta=json.dumps(meta)))
+        write_records(path, rows)
+    frame = slices(load_run(folder))
+    assert set(frame["feature"]) == {"dozen", "mixed", "some"}
+    zero = frame[frame["arm"] == "zero"].set_index(["feature", "value"])
+    assert zero.loc["dozen"]["n"].to_dict() == {str(i): 2 if i < 9 else 1 for i in range(11)}
+    assert zero.loc["mixed"]["n"].to_dict() == {"1": 5, "True": 5, "None": 5}
+    best = frame[(frame["arm"] == "shots+grpo") & (frame["feature"] == "some")]
+    assert best[["value", "n", "score"]].to_numpy().tolist() == [["x", 5, 1.0]]

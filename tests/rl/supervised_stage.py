@@ -123,11 +123,12 @@ class Run:
         ledger = json.loads(self.ledger.to_json())
         for usage in ledger["usage"].values():
             usage["seconds"] = 0
+        dev = [{**row, "spent": {**row["spent"], "seconds": 0}} for row in self.rows("dev")]
         return {
             "weights": weights_of(policy),
             "rollouts": self.rollouts(),
             "train": [{**row, "seconds": 0} for row in self.rows("train")],
-            "others": [self.rows("dev"), self.rows("draw")],
+            "others": [dev, self.rows("draw")],
             "ledger": {**ledger, "train_seconds": 0},
             "files": sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*")),
         }
