@@ -32,6 +32,7 @@ BY_ARM = ("kind", "name", "failure", "arm", "n", "failures", "rate", "change")
 EXAMPLES = ("kind", "name", "failure", "example_id", "input", "gold", "arm", "answer", "correct")
 MOST_EXAMPLES = 10_000  # looked at for subgroups: more would find what is too small to matter
 MOST_READ = 2_000  # of them, those whose answers are read for clusters
+MOST_ANSWERS = 4_000  # of an arm that are read: the first so many of each example
 SHOWN = 3
 ALL = "all"
 Row = dict[str, Any]
@@ -41,8 +42,8 @@ Row = dict[str, Any]
 class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
 
-    `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
-    `examples`.
+    `read` are the answers that were read for clusters. `looked_at` of all `examples` took part;
+    `total` are the answers of the arm.
     """
 
     arm: str
@@ -52,8 +53,8 @@ class Found:
     answers: dict[str, pd.DataFrame]
     read: dict[str, pd.DataFrame]
     looked_at: int
-    read_examples: int
     examples: int
+    total: int
 
 
 @lru_cache(maxsize=8)
@@ -71,7 +72,7 @@ def find(run: Run, arm: str | None = None) -> Found:
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
     answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
-    read = {other: _only(frame, read_ids) for other, frame in answers.items()}
+    read = {other: _read(frame, read_ids) for other, frame in answers.items()}
     kinds = clusters(read[name])
     return Found(
         arm=name,
@@ -81,8 +82,8 @@ def find(run: Run, arm: str | None = None) -> Found:
         answers=answers,
         read=read,
         looked_at=len(drawn),
-        read_examples=len(read_ids),
         examples=len(ids),
+        total=sum(len(run.answers[key]) for key in keys),
     )
 
 
@@ -146,6 +147,13 @@ def _only(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
     options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
     inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
     return answers.loc[inside.to_numpy(zero_copy_only=False)].reset_index(drop=True)
+
+
+def _read(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
+    """The first answers to each of these examples, `MOST_ANSWERS` in all or one each."""
+    frame = _only(answers, ids)
+    each = max(1, MOST_ANSWERS // max(1, len(ids)))
+    return frame.loc[frame.groupby("example_id").cumcount() < each].reset_index(drop=True)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:

@@ -72,11 +72,12 @@ def error_types_markdown(run: Run, arm: str | None = None) -> str:
 
 def _looked_at(run: Run, arm: str | None) -> str:
     found = find(run, arm)
-    if found.looked_at == found.examples and found.read_examples == found.examples:
+    read = len(found.read[found.arm])
+    if found.looked_at == found.examples and read == found.total:
         return f"Looked for in all {found.examples:,} examples."
     return (
         f"Looked for in {found.looked_at:,} of {found.examples:,} examples, drawn at random; "
-        f"answers to {found.read_examples:,} of these were read for kinds of wrong answers."
+        f"kinds of wrong answers in {read:,} of {found.total:,} answers."
     )
 
 

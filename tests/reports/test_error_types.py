@@ -155,6 +155,21 @@ def test_of_very_many_examples_a_sample_is_looked_at_and_the_report_says_so(plan
     assert error_types(run).equals(error_types(load_run(planted)))
 
 
+def test_of_very_many_samples_the_first_are_read_and_the_report_says_so(planted, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("reports.error_types"), "MOST_ANSWERS", 900)
+    for key in ("E0", "E1", "E2"):
+        path = planted / "evals" / key / "records.parquet"
+        once = pd.read_parquet(path)
+        often = pd.concat([once.assign(sample=i) for i in range(5)])
+        often.sort_values(["example_id", "sample"]).to_parquet(path)
+    run = load_run(planted)
+    examples = run.answers["E0"]["example_id"].nunique()
+    assert f"in {2 * examples:,} of {5 * examples:,} answers." in report_markdown(run)
+    by_kind = error_types_by_arm(run).groupby("kind")["n"].max()
+    assert by_kind["cluster"] == 2 * examples
+    assert set(error_types(run)["kind"]) == {"subgroup", "cluster"}
+
+
 def test_where_nothing_is_systematic_it_says_so(folder):
     run = load_run(folder)
     assert error_types(run).empty and error_types_by_arm(run).empty and error_examples(run).empty
