@@ -268,6 +268,10 @@ def test_a_test_question_that_stands_in_train(
     assert f'       test "r3" is train "r1" ({how}' in capsys.readouterr().out
     assert main(["run", str(write_spec(folder, **spec, allow_overlap=True))]) == 0
     assert json.loads((folder / "runs/bad/run.json").read_text())["overlapping"] == ["r3"]
+    said = "1 of the 10 test examples stand in train or dev too"
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert main(["answer", "runs/bad"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_few_shot_text_that_holds_a_test_question(
@@ -283,7 +287,9 @@ def test_few_shot_text_that_holds_a_test_question(
     assert "no prompt.json" in refused(capsys, "check", "rows.jsonl", "--prompt", "prompt.json")
 
 
-@pytest.mark.parametrize("words", [["report", "none"], ["compare", "none", "a", "b"]])
+@pytest.mark.parametrize(
+    "words", [["report", "none"], ["answer", "none"], ["compare", "none", "a", "b"]]
+)
 def test_reports_of_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
