@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from evaluation.clusters import Cluster, clusters, rule_holds
 from evaluation.discovery import ANY, Subgroup, discover
 from reports.load import ReportError, Run
+from reports.once import once_a_run
 from reports.tables import best_arm
 
 ERROR_TYPES = (
@@ -59,7 +59,7 @@ class Found:
     read_samples: int
 
 
-@lru_cache(maxsize=8)
+@once_a_run
 def find(run: Run, arm: str | None = None) -> Found:
     """Look for the error types of `arm`, by default the best one.
 
@@ -109,6 +109,7 @@ def error_types(run: Run, arm: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(ERROR_TYPES))
 
 
+@once_a_run
 def error_types_by_arm(run: Run, arm: str | None = None) -> pd.DataFrame:
     """Each error type of `arm` in every arm, columns `BY_ARM`.
 
