@@ -14,6 +14,7 @@ from statistics import fmean
 from evaluation.compare import Comparison
 from reports.answers import still_failing
 from reports.attribution import attributions
+from reports.budget import allocation
 from reports.format_split import splits_between
 from reports.load import Run
 from reports.tables import arm_scores, versus
@@ -125,7 +126,7 @@ class Evidence:
 
     `differences` go by (a, b), b against a, in one direction only. `formats` and `interactions`
     (points that prompt and weights bring together beyond the sum of both: value, low, high) go by
-    arm. `notes` say what is still missing.
+    arm. `notes` say what is still missing, `dropped` are arms that halving did not let see test.
     """
 
     examples: int
@@ -137,6 +138,7 @@ class Evidence:
     interactions: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     overlap: Overlap | None = None
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def arm(self, name: str) -> ArmFigures:
         return next(arm for arm in self.arms if arm.name == name)
@@ -177,6 +179,7 @@ def evidence(run: Run) -> Evidence:
         interactions=_interactions(run),
         overlap=_overlap(run),
         notes=run.notes,
+        dropped=_dropped(run),
     )
 
 
@@ -251,6 +254,13 @@ def _interactions(run: Run) -> dict[str, tuple[float, float, float]]:
         one = effects.interaction
         found[arm.arm] = None if arm.arm in found else (one.value, one.low, one.high)
     return {name: figures for name, figures in found.items() if figures is not None}
+
+
+def _dropped(run: Run) -> tuple[str, ...]:
+    """Arms that successive halving took out at every seed."""
+    rungs = allocation(run)
+    out = dict.fromkeys(rungs.loc[rungs["decision"] == "dropped", "arm"])
+    return tuple(name for name in out if name not in run.arm_names)
 
 
 def _overlap(run: Run) -> Overlap | None:

@@ -175,15 +175,13 @@ def rivals(found: Evidence, choice: Choice, s: Style) -> str:
         return ""
     if choice.top is not choice.arm:
         return _left_aside(found, choice, s)
-    name = choice.arm.name
-    leads = [(a, found.versus(a.name, name)) for a in found.others if a is not choice.arm]
+    leads = [(a, found.versus(a.name, choice.arm.name)) for a in found.others]
     met = [(arm, lead) for arm, lead in leads if lead is not None]
     level = [(arm, lead) for arm, lead in met if not lead.is_sure]
     if level:
         arm, lead = max(level, key=lambda pair: pair[0].score)
-        behind = "lead over" if lead.delta > 0 else "distance to"
-        noise = f"is inside the noise ({interval(lead)})"
-        return f"Its {behind} {s.name(arm.name)}, {size(lead.delta)}, {noise}."
+        behind = f"{'lead over' if lead.delta > 0 else 'distance to'} {s.name(arm.name)}"
+        return f"Its {behind}, {size(lead.delta)}, is inside the noise ({interval(lead)})."
     if not met or choice.arm.tripped:
         return ""
     arm, lead = min(met, key=lambda pair: pair[1].delta)
@@ -286,13 +284,15 @@ def overlap(found: Evidence, choice: Choice, s: Style) -> str:
 
 
 def unfinished(found: Evidence, choice: Choice, s: Style) -> str:
-    """What is missing from the run."""
-    return " ".join(["The run is not finished.", *map(s.text, found.notes)]) if found.notes else ""
+    """What is missing from the run, and what was never judged on test."""
+    said = ["The run is not finished.", *map(s.text, found.notes)] if found.notes else []
+    if found.dropped:
+        said.append(f"Dropped on dev and never tested: {s.names(found.dropped)}.")
+    return " ".join(said)
 
 
 def advice(found: Evidence, choice: Choice, s: Style) -> str:
     """The one thing to do next."""
-    share = found.formats.get(choice.arm.name)
     if len(found.arms) == 1:
         return "Next: add an arm."
     if choice.best.score <= FLOOR:
@@ -308,7 +308,7 @@ def advice(found: Evidence, choice: Choice, s: Style) -> str:
         return "Next: train more seeds."
     if not choice.is_win:
         return _after_no_win(choice, s)
-    if share is not None and share.is_mostly(MOSTLY):
+    if (share := found.formats.get(choice.arm.name)) and share.is_mostly(MOSTLY):
         return "Next: ask for the form in the baseline's prompt, and see what is left of the gain."
     untried = _untried_chain(found, s) if choice.arm is choice.top else ""
     return untried or _largest_failure(choice.arm, s)

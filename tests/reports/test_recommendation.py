@@ -303,6 +303,12 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ["Take grpo.", "The run is not finished. Not evaluated yet, so absent: both (seed 0)."],
         [],
     ),
+    "arms dropped by halving": (
+        outcome(ZERO, GRPO, dropped=("prompt", "ppo")),
+        "grpo",
+        ["Take grpo.", "Dropped on dev and never tested: prompt and ppo."],
+        ["not finished"],
+    ),
     "a baseline that has its own price": (
         outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 640)), GRPO),
         "grpo",
@@ -393,6 +399,13 @@ def test_a_run_folder_says_its_answer_first(folder):
     assert "The run is not finished. Not evaluated yet, so absent: grpo (seed 0)." in head
     assert recommendation(run) == head.replace("*", "")
     assert text.index("Take **shots+grpo**") < text.index("| task |")
+
+
+def test_arms_that_halving_dropped_are_named(folder):
+    row = {"rung": 1, "arm": "ppo", "seed": 0, "budget": {"rollouts": 64}, "rollouts": 64}
+    row |= {"drawn": 64, "dev_score": 0.1, "kept": False}
+    (folder / "allocation.json").write_text(json.dumps({"rows": [row, {**row, "arm": "shots"}]}))
+    assert "Dropped on dev and never tested: ppo." in recommendation(load_run(folder))
 
 
 def _edit(folder: Path, name: str, **changes) -> None:
