@@ -40,7 +40,7 @@ def attribute(base: Scores, prompt: Scores, weights: Scores, both: Scores) -> At
     """
     base_E, prompt_E, weights_E, both_E = aligned([base, prompt, weights, both])
     return Attribution(
-        weights=contrast(((weights_E - base_E) + (both_E - prompt_E)) / 2, reach=1),
-        prompt=contrast(((prompt_E - base_E) + (both_E - weights_E)) / 2, reach=1),
-        interaction=contrast(both_E - prompt_E - weights_E + base_E, reach=2),
+        contrast(((weights_E - base_E) + (both_E - prompt_E)) / 2, reach=1),
+        contrast(((prompt_E - base_E) + (both_E - weights_E)) / 2, reach=1),
+        contrast(both_E - prompt_E - weights_E + base_E, reach=2),
     )

@@ -7,14 +7,17 @@ the differences count. Everything here is seeded and does not depend on the orde
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from evaluation.intervals import (
+    LEVEL,
+    Interval,
     difference_interval,
     mean_interval,
     pair_interval,
@@ -30,7 +33,8 @@ class Comparison:
     `delta` is the mean of b - a, `low` to `high` its 95 % interval, `p` two-sided. `p_adjusted`
     is NaN until `adjust` has seen the whole family. `fixed` examples score higher in b than in
     a, `broken` ones lower. With several `seeds` (`evaluation.seeds`) scores are means over them,
-    and `seed_sd` is the standard deviation of the seeds' deltas, NaN for one seed.
+    and `seed_sd` is the standard deviation of the seeds' deltas, NaN for one seed. With a `margin`,
+    `p_noninferior` is the one-sided p of "b is worse than a by the margin or more".
     """
 
     delta: float
@@ -43,11 +47,15 @@ class Comparison:
     p_adjusted: float = math.nan
     seeds: int = 1
     seed_sd: float = math.nan
+    margin: float | None = None
+    p_noninferior: float = math.nan
 
     def reversed(self) -> Comparison:
-        """The same comparison told as a against b."""
+        """The same comparison told as a against b, without a margin."""
         return replace(
             self,
+            margin=None,
+            p_noninferior=math.nan,
             delta=-self.delta,
             low=-self.high,
             high=-self.low,
@@ -72,32 +80,67 @@ class Contrast:
         return int(self.low > 0) - int(self.high < 0)
 
 
-def compare(a: pd.Series, b: pd.Series, *, seed: int = 0) -> Comparison:
+def compare(
+    a: pd.Series, b: pd.Series, *, margin: float | None = None, seed: int = 0
+) -> Comparison:
     """Compare two arms; each has the mean score of an example over its samples, by example id.
 
     Where every score is 0 or 1, the interval is Tango's score interval (`intervals.pair_interval`)
     and the test McNemar's exact one, a binomial test on fixed against broken; else they are
-    `intervals.difference_interval` and a sign-flip permutation test of the mean difference.
+    `intervals.difference_interval` and a sign-flip permutation test of the mean difference. With a
+    `margin`, is b worse than a by less than that? See `noninferiority`.
 
-    Raises ValueError when there is no example, when an example is in one arm only, and when one is
-    in an arm twice.
+    Raises ValueError when there is no example, when an example is in one arm only, when one is
+    in an arm twice, and when the margin is not between 0 and 1.
     """
     a_E, b_E = aligned([a, b])
     difference_E = (b_E - a_E).round(12)  # equal differences may differ in the last bit
     fixed, broken, n = int((difference_E > 0).sum()), int((difference_E < 0).sum()), len(a_E)
-    if _is_binary(a_E) and _is_binary(b_E):
-        (low, high), p = pair_interval(fixed, broken, n), mcnemar(fixed, broken)
-    else:
-        low, high = difference_interval(difference_E, 1.0)
-        p = sign_flip(difference_E, seed)
-    return Comparison(math.fsum(difference_E) / n, low, high, p, fixed, broken, n)
+    interval = paired_interval(a_E, b_E)
+    p = mcnemar(fixed, broken) if is_binary(a_E, b_E) else sign_flip(difference_E, seed)
+    delta = (math.fsum(b_E) - math.fsum(a_E)) / n
+    found = Comparison(delta, *interval(LEVEL), p, fixed, broken, n)
+    return found if margin is None else noninferiority(found, interval, margin)
+
+
+def paired_interval(
+    a_E: np.ndarray, b_E: np.ndarray, *, unseen: float | None = None
+) -> Callable[[float], Interval]:
+    """The interval of the mean of b - a at any level, as `compare` chooses it.
+
+    `unseen` is how large a difference may not have shown yet (`intervals.difference_interval`).
+    """
+    difference_E = (b_E - a_E).round(12)
+    if is_binary(a_E, b_E):
+        fixed, broken = int((difference_E > 0).sum()), int((difference_E < 0).sum())
+        return partial(pair_interval, fixed, broken, len(a_E))
+    return partial(difference_interval, difference_E, 1.0, unseen=unseen)
+
+
+def noninferiority(
+    found: Comparison, interval: Callable[[float], Interval], margin: float
+) -> Comparison:
+    """The same comparison with `margin` and the one-sided p of "b is worse than a by the margin".
+
+    It is below 0.025 where the lower end of the 95 % interval lies above -margin: p is found by
+    inverting the interval. Not adjusted. Raises ValueError when the margin is not between 0 and 1.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"margin {margin} is no difference of scores; write one between 0 and 1")
+    without, within = 0.0, 1.0  # levels whose interval leaves -margin out, or holds it
+    for _ in range(30):
+        level = (without + within) / 2
+        low, high = interval(level)
+        without, within = (without, level) if low <= -margin <= high else (level, within)
+    p = (1 - without) / 2 if found.delta > -margin else (1 + without) / 2
+    return replace(found, margin=margin, p_noninferior=p)
 
 
 def contrast(values: np.ndarray, *, reach: float, seed: int = 0) -> Contrast:
     """Does a figure differ from 0 in the mean? `values` holds one an example, -reach to reach.
 
     For figures that are themselves differences of scores of one example, so that the interval and
-    the test are paired: as for graded scores in `compare`. Raises ValueError without values.
+    the test are paired, as for graded scores in `compare`. Raises ValueError without values.
     """
     if len(values) == 0:
         raise ValueError("nothing to contrast: no example was answered")
@@ -128,9 +171,9 @@ def score_interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[fl
     if len(values) == 0:
         raise ValueError("no score, no interval")
     value_E = np.asarray(values, dtype=float)
-    if _is_binary(value_E):
+    if is_binary(value_E):
         return share_interval(int(value_E.sum()), len(value_E))
-    return mean_interval(value_E)
+    return mean_interval(value_E, 0.0, 1.0)
 
 
 def aligned(arms: Sequence[pd.Series]) -> list[np.ndarray]:
@@ -166,5 +209,5 @@ def _positions(first: pd.Index, ids: pd.Index) -> np.ndarray | slice:
     )
 
 
-def _is_binary(value_E: np.ndarray) -> bool:
-    return bool(((value_E == 0) | (value_E == 1)).all())
+def is_binary(*arms: np.ndarray) -> bool:
+    return all(bool(((value_E == 0) | (value_E == 1)).all()) for value_E in arms)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 ANSWER = ["example_id", "sample"]
+KINDS = ("format", "capability", "error")
 COMPARED = [*ANSWER, "score", "correct", "failure"]
 
 
@@ -55,18 +56,17 @@ def format_split(
 
     Raises ValueError when the two have no answer in common.
     """
-    both = a[COMPARED].merge(b[COMPARED], on=ANSWER, suffixes=("_a", "_b"))
+    both = _paired(a.loc[:, COMPARED], b.loc[:, COMPARED])
     if both.empty:
         raise ValueError("the two arms share no answer; evaluate both on the same split")
     failures = [both[f"failure_{arm}"] for arm in "ab"]
-    error = failures[0].eq("error") | failures[1].eq("error")
-    names = list(format_failures)
-    formal = failures[0].isin(names) | failures[1].isin(names)
-    conditions = [error.to_numpy(bool), formal.to_numpy(bool)]
-    kind = np.select(conditions, ["error", "format"], "capability")
+    error, formal = (
+        failures[0].isin(which).to_numpy(bool) | failures[1].isin(which).to_numpy(bool)
+        for which in (["error"], list(format_failures))
+    )
+    kind = np.select([error, formal], ["error", "format"], "capability")
     difference = both[f"{by}_b"].to_numpy(float) - both[f"{by}_a"].to_numpy(float)
-    samples = both.groupby("example_id")["sample"].transform("size").to_numpy(float)
-    examples = len(both["example_id"].unique())
+    examples, samples = _samples(both)
     right = both["correct_b"].to_numpy(int) - both["correct_a"].to_numpy(int)
     parts = {k: float((difference / samples)[kind == k].sum()) / examples for k in KINDS}
     fixed = {f"{k}_fixed": int((right[kind == k] > 0).sum()) for k in KINDS}
@@ -74,4 +74,21 @@ def format_split(
     return FormatSplit(n=examples, delta=sum(parts.values()), **parts, **fixed, **broken)
 
 
-KINDS = ("format", "capability", "error")
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Both arms' answers to the same sample of the same example, side by side."""
+    if all(
+        a[name].reset_index(drop=True).equals(b[name].reset_index(drop=True)) for name in ANSWER
+    ):
+        # as a run writes them: nothing to look up
+        first, second = (x.drop(columns=ANSWER).reset_index(drop=True) for x in (a, b))
+        told = [a[ANSWER].reset_index(drop=True), first.add_suffix("_a"), second.add_suffix("_b")]
+        return pd.concat(told, axis=1)
+    return a.merge(b, on=ANSWER, suffixes=("_a", "_b"))
+
+
+def _samples(both: pd.DataFrame) -> tuple[int, np.ndarray]:
+    """How many examples there are, and of each answer, how many its example has."""
+    if (both["sample"] == both["sample"].iloc[0]).all():
+        return len(both), np.ones(len(both))
+    code_A, examples = pd.factorize(both["example_id"])
+    return len(examples), np.bincount(code_A)[code_A]

@@ -8,15 +8,13 @@ chose it, and what its neighbours did. None of them draws random numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from scipy import optimize, stats
 
 LEVEL = 0.95
 CAUTION = 1.02  # 2.00 standard errors for 1.96: see `pair_interval`
-UNSEEN = 1 / 16  # of an example, at each end: see `difference_interval`
-EXAMPLES_PER_DF = 4
+BEYOND = 1.5  # see `difference_interval`
 LARGE = 5000  # above so many examples the mean is normal enough, whatever the scores
 HALVINGS = 60  # of a stretch at most 2 long
 
@@ -43,51 +41,67 @@ def pair_interval(fixed: int, broken: int, n: int, level: float = LEVEL) -> Inte
     return float(low_C[0]), float(high_C[0])
 
 
-def mean_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of the mean of one arm's graded scores in [0, 1]: a Bayesian bootstrap.
+def mean_interval(
+    values: np.ndarray, lowest: float, highest: float, level: float = LEVEL
+) -> Interval:
+    """Interval of the mean of graded values, one an example: a Bayesian bootstrap.
 
-    The values seen get Dirichlet weights (Rubin, 1981), and so does half an example at 0 and half
-    of one at 1, which stand for the scores not seen yet. For 0/1 scores that would be Jeffreys's
-    interval. The quantiles are those of Lugannani and Rice's saddlepoint approximation, not of
-    random draws. Above `LARGE` values it is the t interval.
+    The values seen get Dirichlet weights (Rubin, 1981), and so does half an example at `lowest` and
+    half of one at `highest`, which stand for what has not shown yet; of 0/1 scores that would make
+    Jeffreys's interval. The quantiles are those of the saddlepoint approximation, not of random
+    draws. Above `LARGE` values it is the t interval. Raises ValueError where lowest = highest.
     """
-    mean, n = math.fsum(values) / len(values), len(values)
+    n = len(values)
+    if lowest >= highest:
+        raise ValueError(f"values between {lowest} and {highest} leave nothing to be unsure of")
     if n > LARGE:
+        mean = math.fsum(values) / n
         half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-        return max(0.0, mean - half), min(1.0, mean + half)
-    value_E = np.concatenate([np.sort(values), [0.0, 1.0]])
-    weight_E = np.concatenate([np.ones(n), [0.5, 0.5]])
+        return max(lowest, mean - half), min(highest, mean + half)
+    value_E = np.sort((values - lowest) / (highest - lowest))
 
     def limit(chance: float) -> float:
         def beyond(bound: float) -> float:
-            return _chance_above(value_E - bound, weight_E) - chance
+            return float(chance_above(value_E[None] - bound, -bound, 1 - bound)[0]) - chance
 
-        return _root(beyond, 1e-9, 1 - 1e-9)
+        root = optimize.root_scalar(beyond, bracket=(1e-9, 1 - 1e-9), xtol=1e-9)
+        return lowest + (highest - lowest) * float(root.root)
 
     return limit((1 + level) / 2), limit((1 - level) / 2)
 
 
-def difference_interval(values: np.ndarray, reach: float, level: float = LEVEL) -> Interval:
-    """Interval of the mean of graded differences, one an example, that lie in [-reach, reach].
+def difference_interval(
+    values: np.ndarray, reach: float, level: float = LEVEL, *, unseen: float | None = None
+) -> Interval:
+    """`mean_interval` of differences, one an example, that could lie in [-reach, reach].
 
-    A t interval of the values and `UNSEEN` of an example at either end of the reach, with n /
-    `EXAMPLES_PER_DF` degrees of freedom: a rare large difference may not have shown yet, and the
-    sum of skewed values is normal later than the t interval supposes. Both matter less the more
-    examples there are.
-
-    n equal values say that a share q of others, q = 1 - 0.025^(1/n), would have shown (Clopper and
-    Pearson; about 3.7 / n): the interval then allows for that share at either extreme.
+    What has not shown yet is taken to be as large as `unseen`, or else half as large again as the
+    largest difference seen. n equal differences say that a share q of others, q = 1 - 0.025^(1/n),
+    would have shown (Clopper and Pearson; about 3.7 / n): the interval then allows for that share
+    at either extreme.
     """
-    n = len(values)
+    if np.ptp(values) > 0:
+        end = _end(values, reach, unseen)
+        return mean_interval(values, -end, end, level)
+    value, share = float(values[0]), 1 - ((1 - level) / 2) ** (1 / len(values))
+    return value - share * (value + reach), value + share * (reach - value)
+
+
+def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = None) -> float:
+    """Two-sided p of "the mean is 0": 1 less the highest level whose interval leaves out 0."""
+    n, mean = len(values), math.fsum(values) / len(values)
     if np.ptp(values) == 0:
-        first, unseen = float(values[0]), 1 - ((1 - level) / 2) ** (1 / n)
-        return first - unseen * (first + reach), first + unseen * (reach - first)
-    total = n + 2 * UNSEEN
-    mean = math.fsum(values) / total
-    square = (math.fsum(values**2) + 2 * UNSEEN * reach**2) / total
-    quantile = float(stats.t.ppf((1 + level) / 2, max(1.0, n / EXAMPLES_PER_DF)))
-    half = quantile * math.sqrt((square - mean**2) / total)
-    return max(-reach, mean - half), min(reach, mean + half)
+        return min(1.0, 2 * (reach / (reach + abs(mean))) ** n)
+    if n > LARGE:
+        return float(2 * stats.t.sf(abs(mean) / (np.std(values, ddof=1) / math.sqrt(n)), n - 1))
+    end = _end(values, reach, unseen)
+    above = float(chance_above(np.sort(values)[None], -end, end)[0])
+    return 2 * min(above, 1 - above)
+
+
+def _end(values: np.ndarray, reach: float, unseen: float | None) -> float:
+    largest = float(np.abs(values).max())
+    return min(reach, BEYOND * largest if unseen is None else max(unseen, largest))
 
 
 def tango(
@@ -142,26 +156,41 @@ def _lower(fixed_C: np.ndarray, broken_C: np.ndarray, n: int, z: float) -> np.nd
     return in_C
 
 
-def _chance_above(value_E: np.ndarray, weight_E: np.ndarray) -> float:
-    """The chance that a mean of values of both signs, with Dirichlet weights, lies above 0.
+def chance_above(value_RE: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+    """By row: the chance that the mean of `mean_interval` lies above 0; lowest < 0 < highest.
 
-    That mean has the sign of a sum of gamma variates, sum of G(weight) times value, whose cumulant
-    function is K(s) = -sum of weight log(1 - s value). Lugannani and Rice (1980), in the form of
-    Barndorff-Nielsen.
+    That mean has the sign of a sum of gamma variates, each times its value, whose cumulant function
+    is K(s) = -sum of weight log(1 - s value). Lugannani and Rice (1980), in the form r + log(u/r)/r
+    of Barndorff-Nielsen.
     """
+    rows = len(value_RE)
+    ends_RE = np.broadcast_to(np.array([lowest, highest]), (rows, 2))
+    value_RE = np.concatenate([value_RE, ends_RE], axis=1)
+    weight_E = np.array([1.0] * (value_RE.shape[1] - 2) + [0.5, 0.5])
+    s_R = _saddlepoint(value_RE, weight_E)
+    pull_RE = value_RE / (1 - s_R[:, None] * value_RE)
+    bend_R = pull_RE**2 @ weight_E
+    twice_R = 2 * np.log1p(-s_R[:, None] * value_RE) @ weight_E
+    r_R = np.copysign(np.sqrt(np.maximum(twice_R, 0)), s_R)
+    flat_R = np.abs(r_R) < 1e-4  # at the mean itself the formula is 0 / 0
+    r_or_1_R = np.where(flat_R, 1.0, r_R)
+    ratio_R = np.where(flat_R, 1.0, s_R * np.sqrt(bend_R) / r_or_1_R)
+    limit_R = pull_RE**3 @ weight_E / (3 * bend_R**1.5)
+    return stats.norm.sf(r_R + np.where(flat_R, limit_R, np.log(ratio_R) / r_or_1_R))
 
-    def slope(s: float) -> float:
-        return float((weight_E * value_E / (1 - s * value_E)).sum())
 
-    edge = 1 - 1e-10
-    s = _root(slope, edge / value_E.min(), edge / value_E.max())
-    pull_E = value_E / (1 - s * value_E)
-    bend = float((weight_E * pull_E**2).sum())
-    r = math.copysign(math.sqrt(max(0.0, 2 * (weight_E * np.log1p(-s * value_E)).sum())), s)
-    if abs(r) < 1e-4:  # at the mean itself the formula is 0 / 0; this is its limit
-        return float(stats.norm.sf(r + (weight_E * pull_E**3).sum() / (3 * bend**1.5)))
-    return float(stats.norm.sf(r + math.log(s * math.sqrt(bend) / r) / r))
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    return float(optimize.root_scalar(function, bracket=(low, high), xtol=1e-10).root)
+def _saddlepoint(value_RE: np.ndarray, weight_E: np.ndarray) -> np.ndarray:
+    """By row, where the slope of K is 0: Newton's steps, halved where they leave what is left."""
+    low_R, high_R = 1 / value_RE.min(axis=1), 1 / value_RE.max(axis=1)
+    s_R = np.zeros(len(value_RE))
+    for _ in range(HALVINGS):
+        pull_RE = value_RE / (1 - s_R[:, None] * value_RE)
+        slope_R = pull_RE @ weight_E
+        low_R, high_R = np.where(slope_R < 0, s_R, low_R), np.where(slope_R > 0, s_R, high_R)
+        next_R = s_R - slope_R / (pull_RE**2 @ weight_E)
+        middle_R = (low_R + high_R) / 2
+        next_R = np.where((next_R > low_R) & (next_R < high_R), next_R, middle_R)
+        if np.all(np.abs(next_R - s_R) <= 1e-10 * (high_R - low_R)):
+            break
+        s_R = next_R
+    return s_R

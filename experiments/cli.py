@@ -24,9 +24,9 @@ from tasks.types import TaskError
 FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
-    *("summary", "pairs", "failures", "flow", "links", "slices", "cost", "curves", "audits"),
-    *("attribution", "reads", "error_types", "error_types_by_arm", "error_examples", "format"),
-    *("budget", "allocation", "efficiency", "dev_curves"),
+    *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
+    *("curves", "audits", "attribution", "reads", "error_types", "error_types_by_arm"),
+    *("error_examples", "format", "budget", "allocation", "efficiency", "dev_curves"),
 )
 COMPARED = ("pairs", "flow", "links")
 
@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("before", help="an arm")
     compare.add_argument("after", help="another arm")
     compare.add_argument("--table", choices=COMPARED, help="only this one; default: pairs, flow")
+    compare.add_argument(
+        "--margin", type=float, metavar="POINTS", help="is AFTER worse by less than that?"
+    )
     compare.add_argument("--format", choices=FORMATS, default="terminal")
     compare.set_defaults(do=verbs.compare)
 
@@ -94,6 +97,17 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--seed", type=int, help="default: the arm's first")
     export.set_defaults(do=verbs.export)
 
+    power = verb.add_parser("power", help="what difference can be seen, and with how many examples")
+    power.add_argument("task", nargs="?", help="take --n from its test split")
+    power.add_argument("--n", type=_positive, help="test examples")
+    power.add_argument("--difference", type=float, metavar="POINTS", help="wanted, e.g. 5 or -2")
+    power.add_argument("--baseline-rate", type=_percent, default=0.5, metavar="PERCENT")
+    power.add_argument("--correlation", type=_fraction, default=0.0, help="between arms, 0 to 1")
+    power.add_argument("--sd", type=_percent, metavar="POINTS", help="of graded differences")
+    power.add_argument("--power", type=_fraction, default=0.8, help="the chance to see it")
+    power.add_argument("--comparisons", type=_positive, default=1, help="that Holm adjusts for")
+    power.set_defaults(do=verbs.power)
+
     tasks = verb.add_parser("tasks", help="the tasks that can be named")
     tasks.set_defaults(do=verbs.tasks)
 
@@ -118,6 +132,20 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("write 1 or more")
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError("write a number from 0 up to 1, such as 0.8")
+    return number
+
+
+def _percent(text: str) -> float:
+    number = float(text) / 100
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("write a number from 0 to 100, such as 60")
     return number
 
 

@@ -31,8 +31,9 @@ class Experiment:
     """A spec with what it names found and checked: ready to run.
 
     `base` is the spec's folder, where files it names are looked for first. `exam` is a digest of
-    all that an evaluation depends on besides the policy: task, test examples, scoring, sampling.
-    `parameters` is the model's size as `lm.flops` counts it.
+    all that an evaluation depends on besides the policy: task, test examples, scoring, sampling;
+    `tested` is how many test examples there are. `parameters` is the model's size as `lm.flops`
+    counts it.
     `overlapping` are the ids of test examples that stand in train or dev too, where it is allowed.
     `refuse_leaks` raises TaskError for a prompt that gives dev or test examples away, made from
     `before`; it alone knows the test examples, and no method gets to see it.
@@ -45,6 +46,7 @@ class Experiment:
     dev: Sequence[Example]
     plan: Plan
     exam: str
+    tested: int
     weights: str
     parameters: int
     sampling: Sampling
@@ -107,6 +109,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         dev=splits["dev"],
         plan=make_plan(spec, world, base),
         exam=exam,
+        tested=len(splits["test"]),
         weights=weights,
         parameters=count_parameters(folder),
         sampling=sampling,

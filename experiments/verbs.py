@@ -24,13 +24,17 @@ def run(options: Namespace) -> int:
         from experiments.allocation import describe_rungs
         from experiments.attribution import describe_cells
         from experiments.plan import describe
+        from experiments.power import dry_run_line
         from experiments.run import prepare
         from experiments.store import RunFolder
 
-        plan = prepare(spec, base).plan
+        prepared = prepare(spec, base)
+        plan = prepared.plan
         done = RunFolder(options.out / spec.name).done_stages()
         more = [*describe_cells(spec, plan), *describe_rungs(spec.rungs())]
         print("\n".join([*describe(spec, plan, done), *more]))
+        if len(spec.arms) > 1:
+            print(dry_run_line(prepared.tested, len(spec.arms)))
         return 0
     from experiments.run import run as run_spec
 
@@ -79,11 +83,13 @@ def compare(options: Namespace) -> int:
     from reports import table
 
     arms = (options.before, options.after)
+    margin = None if options.margin is None else options.margin / 100
     if options.table:
-        print(table(options.run, options.table, options.format, arms=arms), end="")
+        given = margin if options.table == "pairs" else None
+        print(table(options.run, options.table, options.format, arms=arms, margin=given), end="")
         return 0
-    for name in ("pairs", "flow"):
-        print(table(options.run, name, options.format, arms=arms))
+    print(table(options.run, "pairs", options.format, arms=arms, margin=margin))
+    print(table(options.run, "flow", options.format, arms=arms))
     return 0
 
 
@@ -108,6 +114,31 @@ def failures(options: Namespace) -> int:
         print(f"\n{judged(run, judge, options.arm, options.sample, options.format)}", end="")
     elif options.endpoint or options.key_env:
         raise SpecError("--endpoint and --key-env tell where --judge answers; name one")
+    return 0
+
+
+def power(options: Namespace) -> int:
+    """What so many examples show, and how many a wanted difference takes."""
+    from experiments.power import Design, describe_power
+    from tasks.load import load_task
+    from tasks.splits import required_split
+
+    n = options.n
+    if n is None and options.task is not None:
+        n = len(required_split(load_task(options.task), "test"))
+    difference = None if options.difference is None else options.difference / 100
+    if n is None and difference is None:
+        raise SpecError("power: of how many examples? write a task, --n 300 or --difference 5")
+    if difference == 0:
+        raise SpecError("power: no number of examples shows a difference of 0; write another")
+    design = Design(
+        options.baseline_rate,
+        options.correlation,
+        options.sd,
+        options.power,
+        options.comparisons,
+    )
+    print("\n".join(describe_power(design, n, difference)))
     return 0
 
 

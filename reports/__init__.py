@@ -19,7 +19,8 @@ from reports.load import ReportError, Run, load_run
 from reports.reads import reads
 from reports.recommendation import recommendation
 from reports.report import TABLES, report_markdown, table
-from reports.tables import pairs, summary
+from reports.samples import samples
+from reports.tables import pairs, seeds, summary
 
 __all__ = [
     "TABLES",
@@ -48,6 +49,8 @@ __all__ = [
     "reads",
     "recommendation",
     "report_markdown",
+    "samples",
+    "seeds",
     "slices",
     "summary",
     "table",

@@ -7,7 +7,7 @@ import pandas as pd
 from reports import escape
 from reports.error_types import ALL, error_types, error_types_by_arm, find
 from reports.load import Run
-from reports.render import Format, render
+from reports.render import render
 
 NOTHING = "Nothing that the second half of the examples confirmed.\n"
 SUBGROUPS = ("where", "failure", "fails", "rate", "rate_outside", "share", "p_adjusted", "held_out")
@@ -40,12 +40,8 @@ def by_arm_shown(run: Run, arm: str | None = None) -> pd.DataFrame:
     return frame.assign(**columns).loc[:, list(ARMS)]
 
 
-def error_types_text(run: Run, format: Format, arm: str | None = None) -> str:
-    """What `--table error_types` prints: all columns in CSV, else the tables above."""
-    if format == "csv":
-        return render(error_types(run, arm), "csv")
-    if format == "markdown":
-        return error_types_markdown(run, arm)
+def error_types_text(run: Run, arm: str | None = None) -> str:
+    """What `--table error_types` prints in a terminal: the tables above, one below another."""
     name = escape.plain(find(run, arm).arm)
     parts = [f"{_looked_at(run, arm)}\n"]
     if error_types(run, arm).empty:

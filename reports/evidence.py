@@ -7,17 +7,16 @@ an outcome that no run has had yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from evaluation.compare import Comparison
 from reports.answers import still_failing
 from reports.attribution import attributions
 from reports.budget import allocation
 from reports.format_split import splits_between
 from reports.load import Run
-from reports.tables import arm_scores, versus
+from reports.tables import arm_scores, shared_seeds, versus
 
 LEVEL = 0.05
 
@@ -208,21 +207,17 @@ def _arm(run: Run, name: str) -> ArmFigures:
 
 
 def _difference(run: Run, a: str, b: str) -> Difference | None:
-    seeds = dict.fromkeys(arm.seed for arm in run.arms)
-    met = [found for seed in seeds if (found := versus(run, a, b, seed)) is not None]
-    return _pooled(met) if met else None
-
-
-def _pooled(met: Sequence[Comparison]) -> Difference:
-    delta = fmean(found.delta for found in met)
-    low, high = min(found.low for found in met), max(found.high for found in met)
+    found = versus(run, a, b)
+    if found is None:
+        return None
+    scores = {(arm.arm, arm.seed): run.scores[arm.eval].mean() for arm in run.arms}
     return Difference(
-        delta=delta,
-        low=low,
-        high=high,
-        p=max(found.p_adjusted for found in met),
-        by_seed=tuple(found.delta for found in met),
-        needed=_needed(delta, high - low, met[0].n),
+        delta=found.delta,
+        low=found.low,
+        high=found.high,
+        p=found.p_adjusted,
+        by_seed=tuple(float(scores[b, s] - scores[a, s]) for s in shared_seeds(run, a, b)),
+        needed=_needed(found.delta, found.high - found.low, found.n),
     )
 
 

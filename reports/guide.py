@@ -16,24 +16,33 @@ same test examples and were scored by the task's own scorer, whatever reward the
   takes the best arm that beats the baseline beyond noise; a cheaper one where less than 3 points
   are lost and they are inside the noise, or cost ten times as much. Where nothing beats the
   baseline, it says whether that is known or cannot be told.
-- **n**: test examples. **score**: mean of the task's score over them, samples of one example
-  averaged first. Its 95 % interval is Wilson's where every score is 0 or 1, else a percentile
-  bootstrap.
-- **delta** (in points; in CSV, in score units): score minus the baseline's at the same seed; in
-  the table of pairs, arm b's minus arm a's. Its 95 % interval is a paired
-  percentile bootstrap over examples. Where all differences are equal, it allows for the share of
-  other ones that n examples could have missed.
+- **n**: test examples. **score**: mean of the task's score over them and over the arm's **seeds**,
+  samples of one example averaged first. Its 95 % interval is Clopper and Pearson's exact one where
+  every score is 0 or 1, else a Bayesian bootstrap with half an unseen example at 0 and one at 1.
+- **delta** (in points; in CSV, in score units): score minus the baseline's over the seeds both
+  have; in the table of pairs, arm b's minus arm a's. Its 95 % interval is paired by example:
+  Tango's score interval where every score is 0 or 1, else the Bayesian bootstrap of the
+  differences. docs/statistics.md says how often each holds the truth, by simulation.
+- With several seeds, **seed sd** is the standard deviation between them, of the score or (in the
+  table of pairs) of the delta. What seeds add to the uncertainty is in the interval and in p, with
+  the few degrees of freedom that few seeds have: seeds count as drawn at random, as examples do.
 - **p**: two-sided, paired by example: McNemar's exact test where every score is 0 or 1, else a
-  permutation test of the mean difference with 9,999 random sign flips.
+  permutation test of the mean difference with 9,999 random sign flips. Over seeds that differ, it
+  belongs to the interval.
 - **p (Holm)**: adjusted for all comparisons of this report at once. The family is every pair of
-  arms at every seed; both tables show p from this one family. Below 0.05 a difference is called
-  beyond noise. It says nothing of other seeds or other tasks. Interval and p are found apart, so
-  near the edge one may exclude zero and the other not, and the interval is not adjusted.
-- **fixed**, **broken**: examples that score higher, or lower, than in the arm compared to.
+  arms, over their seeds; all tables show p from this one family. Below 0.05 a difference is
+  called beyond noise. It says nothing of other tasks, nor, with one seed, of other seeds. Interval
+  and p are found apart, so near the edge one may exclude zero and the other not, and the interval
+  is not adjusted. **p (worse)** (`compare --margin`) is one-sided, of "worse by the margin or
+  more": below 0.025 it is not. It is not adjusted.
+- **fixed**, **broken**: examples that score higher, or lower, than in the arm compared to; over
+  seeds, in the mean.
+- **mean@k**, **pass@k**: mean score of k answers to an example, and the chance that one of k is
+  right, by the unbiased estimator.
 - **rollouts**, **tokens out**, **train steps**, **seconds**: completions drawn to make the arm,
-  their tokens, optimizer steps and wall time, along its whole chain. Stages that arms share
-  count in full for each, though they ran once. Answers drawn to score on dev or test are not
-  counted; the wall time of a stage includes its scoring on dev.
+  their tokens, optimizer steps and wall time, along its whole chain; of one seed, on average.
+  Stages that arms share count in full for each, though they ran once. Answers drawn to score on
+  dev or test are not counted; the wall time of a stage includes its scoring on dev.
 - In **Cost**, purpose *eval* is scoring on dev while learning, *training* the weight updates and
   *test* the final evaluation, *attribution* that of policies which are no arm's, *other* the wall
   time that none of these counts (loading, scoring, saving); **shared with**
@@ -90,8 +99,8 @@ same test examples and were scored by the task's own scorer, whatever reward the
   Weights = [(tuned weights - base) + (tuned both - tuned prompt)] / 2, prompt = [(tuned prompt -
   base) + (tuned both - tuned weights)] / 2: each averaged over the other's two levels.
   Interaction = tuned both - tuned prompt - tuned weights + base: what the two bring together
-  beyond the sum of what each brings alone. Each is the mean of one figure an example, with a
-  percentile bootstrap over examples and a permutation test with 9,999 random sign flips; neither
+  beyond the sum of what each brings alone. Each is the mean of one figure an example, with the
+  Bayesian bootstrap over examples and a permutation test with 9,999 random sign flips; neither
   is adjusted. Where an interval covers 0, the sentence below says that it cannot be told.
 - **Tripped wires** and audits: what a stage found out about itself while it trained. A *note* is
   worth a look; *tripped* means that the gain may not be what it seems, or the stage not what it

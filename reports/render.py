@@ -29,6 +29,10 @@ Row = dict[str, Any]
 _HEADINGS = {
     "delta": "delta (points)",
     "p_adjusted": "p (Holm)",
+    "seed_sd": "seed sd",
+    "mean_at_k": "mean@k",
+    "pass_at_k": "pass@k",
+    "p_noninferior": "p (worse)",
     "completion_tokens": "tokens out",
     "prompt_tokens": "tokens in",
     "rate_outside": "rate elsewhere",
@@ -43,6 +47,7 @@ _EFFECTS = ("weights", "prompt", "interaction")
 _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
 _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
+_BOUNDS |= {"mean_at_k": ("mean_low", "mean_high"), "pass_at_k": ("pass_low", "pass_high")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {
     "delta",
@@ -59,14 +64,23 @@ _SHARES = {
     "rate",
     "rate_outside",
     "used_share",
+    "mean_at_k",
+    "pass_at_k",
     *("dev_start", "dev_end", "best_dev", "area"),
     "base",
     "tuned_prompt",
     "tuned_weights",
     "tuned_both",
 }
-_OPTIONAL = {"flops", "peak_memory_gb", "peak_gpu_gb", "dollars"}  # not shown where all unknown
-_CHANCES = {"p", "p_adjusted", *(f"{name}_p" for name in _EFFECTS)}
+_SIZES = {"seed_sd", "margin"}  # in points, without a sign
+_OPTIONAL = {
+    "seed_sd",
+    "flops",
+    "peak_memory_gb",
+    "peak_gpu_gb",
+    "dollars",
+}  # not shown where all unknown
+_CHANCES = {"p", "p_adjusted", "p_noninferior", *(f"{name}_p" for name in _EFFECTS)}
 
 
 def percent(share: float) -> str:
@@ -176,6 +190,8 @@ def _figure(name: str, value: float) -> str:
         return percent(value)
     if name in _DIFFERENCES:
         return points(value)
+    if name in _SIZES:
+        return f"{100 * value:.1f}"
     if name in _CHANCES:
         return p_value(value)
     if name == "seconds":

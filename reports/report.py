@@ -24,7 +24,8 @@ from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown
 from reports.recommendation import recommendation
 from reports.render import FORMATS, Format, render
-from reports.tables import best_arm, pair, pairs, summary
+from reports.samples import samples
+from reports.tables import best_arm, pair, pairs, seeds, summary
 from reports.wording import MARKDOWN
 
 
@@ -47,6 +48,8 @@ def _links(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "summary": summary,
     "pairs": pairs,
+    "seeds": seeds,
+    "samples": samples,
     "failures": failures,
     "error_types": error_types,
     "error_types_by_arm": error_types_by_arm,
@@ -73,13 +76,15 @@ def table(
     format: Format = "terminal",
     *,
     arms: Sequence[str] = (),
+    margin: float | None = None,
 ) -> str:
     """The table `name` (one of `TABLES`) of a run folder as text, in one of `FORMATS`.
 
     `arms` keeps the rows about these arms only; adjusted p stay those of the whole family. For
     `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
-    baseline to the best other arm. `error_types` are those of the first of `arms`, else of the
-    best. Below `attribution` its sentences follow, though not in CSV.
+    baseline to the best other arm. Two arms in `pairs` take a `margin` in score units (see
+    `tables.pair`). `error_types` are those of the first of `arms`, else of the best. Below
+    `attribution` its sentences follow, though not in CSV.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -94,15 +99,18 @@ def table(
         )
     if len(arms) == 2 and arms[0] == arms[1]:
         raise ReportError(f"{arms[0]!r} against itself; write two different arms")
-    if name == "error_types":
-        return error_types_text(run, format, arms[0] if arms else None)
+    title = f"{run.info['name']}: {name}"
+    if name == "error_types":  # its arm is the one looked into; a terminal has no room for it all
+        arm = arms[0] if arms else None
+        if format == "terminal":
+            return f"{escape.plain(title)}\n\n{error_types_text(run, arm)}"
+        return render(error_types(run, arm), format)
     if name in ("flow", "links"):
         frame = {"flow": _flow, "links": _links}[name](run, arms)
     elif name == "pairs" and len(arms) == 2:
-        frame = pair(run, *arms)
+        frame = pair(run, *arms, margin=margin)
     else:
         frame = _about(TABLES[name](run), arms)
-    title = f"{run.info['name']}: {name}"
     text = render(frame, format, title=escape.plain(title))
     said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
     return f"{text}\n{said}" if said else text
@@ -136,6 +144,10 @@ def report_markdown(run: Run) -> str:
     ]
     if len(run.arm_names) > 1:
         parts.append(_section("Every pair of arms", pairs(run)))
+    if len({arm.seed for arm in run.arms}) > 1:
+        parts.append(_section("Every seed", seeds(run)))
+    if not (several := samples(run)).empty:
+        parts.append(_section("Several answers to an example", several))
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))

@@ -1,89 +1,118 @@
-"""The two tables that answer the question: each arm against the baseline, and every pair of arms.
+"""The tables that answer the question: each arm against the baseline, and every pair of arms.
 
-All comparisons of a report (every pair of arms at every seed) are one Holm family, and both
-tables show the same adjusted p for the same pair: looking at a second table finds nothing new.
+An arm's score and its difference to another are means over its seeds, with what varies between
+seeds in their intervals. All comparisons of a report (one for each pair of arms) are one Holm
+family, and every table shows the same adjusted p for the same pair: looking at a second table finds
+nothing new. Single seeds are there to be looked at, without p.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import combinations
 from statistics import fmean
+from typing import TypeVar
 
 import pandas as pd
 
-from evaluation.compare import Comparison, adjust, compare, score_interval
+from evaluation.compare import Comparison, adjust, compare
+from evaluation.seeds import Estimate, compare_seeds, score_seeds
 from reports.load import Arm, ReportError, Run
 
 SUMMARY = (
-    *("arm", "seed", "n", "score", "ci_low", "ci_high"),
+    *("arm", "seeds", "n", "score", "ci_low", "ci_high", "seed_sd"),
     *("delta", "delta_low", "delta_high", "p", "p_adjusted", "fixed", "broken"),
     *("rollouts", "completion_tokens", "train_steps", "seconds"),
 )
 PAIRS = (
-    *("arm_a", "arm_b", "seed", "n", "delta", "delta_low", "delta_high"),
+    *("arm_a", "arm_b", "seeds", "n", "delta", "delta_low", "delta_high", "seed_sd"),
     *("p", "p_adjusted", "fixed", "broken"),
 )
-Pair = tuple[str, str, int]  # arm a, arm b, seed
+SEEDS = (
+    *("arm", "seed", "n", "score", "ci_low", "ci_high"),
+    *("delta", "delta_low", "delta_high", "fixed", "broken"),
+    *("rollouts", "completion_tokens", "train_steps", "seconds"),
+)
+COSTS = SUMMARY[-4:]
+T = TypeVar("T")
+Pair = tuple[str, str]  # arm a, arm b
 
 
 @lru_cache(maxsize=1)
 def comparisons(run: Run) -> dict[Pair, Comparison]:
-    """Every pair of arms at every seed, b against a, a first in the spec; one Holm family.
+    """Every pair of arms over the seeds they share, b against a, a first in the spec.
 
-    Raises ReportError when two arms of one seed answered different examples.
+    One Holm family; pairs that share no seed are left out. Raises ReportError when two arms
+    answered different examples.
     """
     found: dict[Pair, Comparison] = {}
-    for a, b in _pairs(run):
-        try:
-            found[a.arm, b.arm, a.seed] = compare(_scores(run, a), _scores(run, b))
-        except ValueError as error:
-            raise ReportError(f"{run.path}: {a.arm} and {b.arm}, seed {a.seed}: {error}") from error
+    for a, b in combinations(run.arm_names, 2):
+        if shared_seeds(run, a, b):
+            found[a, b] = _compared(run, a, b)
     return dict(zip(found, adjust(list(found.values())), strict=True))
 
 
 def summary(run: Run) -> pd.DataFrame:
-    """One row for each arm and seed, columns `SUMMARY`.
+    """One row for each arm, columns `SUMMARY`.
 
-    `score`, its 95 % interval and `delta` are in score units. Deltas, p, fixed and broken are
-    against the baseline arm at the same seed, and missing for the baseline itself. Costs add up
-    along the arm's chain of stages, shared stages in full; answers drawn to evaluate are not
-    counted, but `seconds` is the stages' wall time, scoring on dev included.
+    `score`, its 95 % interval, `seed_sd` (the standard deviation of the seeds' scores, missing for
+    one seed) and `delta` are in score units. Deltas, p, fixed and broken are against the baseline
+    arm over the seeds both have, and missing for the baseline itself. Costs are a seed's, on
+    average; they add up along the arm's chain of stages, shared stages in full. Answers drawn to
+    evaluate are not counted, but `seconds` is the stages' wall time, scoring on dev included.
     """
-    frame = pd.DataFrame([_row(run, arm) for arm in run.arms], columns=pd.Index(SUMMARY))
-    return frame.astype({"fixed": "Int64", "broken": "Int64"})  # whole numbers, some missing
+    return _whole([_row(run, name) for name in run.arm_names], SUMMARY)
 
 
 def pairs(run: Run) -> pd.DataFrame:
-    """One row for each pair of arms and seed, columns `PAIRS`; `delta` is arm_b minus arm_a."""
-    rows = [
-        {"arm_a": a, "arm_b": b, "seed": seed, "n": found.n, **_against(found)}
-        for (a, b, seed), found in comparisons(run).items()
-    ]
-    return pd.DataFrame(rows, columns=pd.Index(PAIRS))
+    """One row for each pair of arms, columns `PAIRS`; `delta` is arm_b minus arm_a.
 
-
-def pair(run: Run, a: str, b: str) -> pd.DataFrame:
-    """Arm b against arm a at each seed they share, columns `PAIRS`, p of the whole family.
-
-    Raises ReportError when they share none.
+    Scores are means over the `seeds` both arms have, for `fixed` and `broken` too; `seed_sd` is the
+    standard deviation of the seeds' deltas, missing for one seed.
     """
-    seeds = dict.fromkeys(arm.seed for arm in run.arms)
-    met = [(seed, found) for seed in seeds if (found := versus(run, a, b, seed)) is not None]
-    if not met:
-        raise ReportError(f"{run.path}: {a} and {b} share no seed")
-    rows = [{"arm_a": a, "arm_b": b, "seed": s, "n": f.n, **_against(f)} for s, f in met]
+    rows = [_pair_row(a, b, found) for (a, b), found in comparisons(run).items()]
     return pd.DataFrame(rows, columns=pd.Index(PAIRS))
 
 
-def versus(run: Run, a: str, b: str, seed: int) -> Comparison | None:
+def pair(run: Run, a: str, b: str, margin: float | None = None) -> pd.DataFrame:
+    """Arm b against arm a over the seeds they share: one row, columns `PAIRS`, p of the family.
+
+    With a `margin` (in score units) two more: `margin`, and `p_noninferior`, the one-sided p of "b
+    is worse than a by the margin or more", not adjusted. Raises ReportError when the arms share
+    no seed, and when the margin is not between 0 and 1.
+    """
+    found = versus(run, a, b)
+    if found is None:
+        raise ReportError(f"{run.path}: {a} and {b} share no seed")
+    if margin is None:
+        return pd.DataFrame([_pair_row(a, b, found)], columns=pd.Index(PAIRS))
+    asked = _compared(run, a, b, margin)
+    row = _pair_row(a, b, found) | {"margin": margin, "p_noninferior": asked.p_noninferior}
+    return pd.DataFrame([row], columns=pd.Index([*PAIRS, "margin", "p_noninferior"]))
+
+
+def seeds(run: Run) -> pd.DataFrame:
+    """One row for each arm and seed, columns `SEEDS`; deltas against the baseline at that seed.
+
+    To look at, not to test: intervals are of that one seed's policy, and there is no p.
+    """
+    return _whole([_seed_row(run, arm) for arm in run.arms], SEEDS)
+
+
+def versus(run: Run, a: str, b: str) -> Comparison | None:
     """Arm b against arm a, whichever of them the spec names first; None if they never met."""
     family = comparisons(run)
-    if (found := family.get((a, b, seed))) is not None:
+    if (found := family.get((a, b))) is not None:
         return found
-    found = family.get((b, a, seed))
+    found = family.get((b, a))
     return None if found is None else found.reversed()
+
+
+def shared_seeds(run: Run, a: str, b: str) -> list[int]:
+    """The seeds at which both arms are evaluated, in the order of the spec."""
+    both = {arm.seed for arm in run.arms if arm.arm == a}
+    return [arm.seed for arm in run.arms if arm.arm == b and arm.seed in both]
 
 
 def best_arm(run: Run, but: str | None = None) -> str:
@@ -99,34 +128,63 @@ def best_arm(run: Run, but: str | None = None) -> str:
 
 def arm_scores(run: Run, name: str) -> list[float]:
     """The mean score of an arm at each of its seeds."""
-    return [float(_scores(run, arm).mean()) for arm in run.arms if arm.arm == name]
+    return [float(run.scores[arm.eval].mean()) for arm in run.arms if arm.arm == name]
 
 
-def _pairs(run: Run) -> Iterator[tuple[Arm, Arm]]:
-    return ((a, b) for a, b in combinations(run.arms, 2) if a.seed == b.seed)
+def _compared(run: Run, a: str, b: str, margin: float | None = None) -> Comparison:
+    met = shared_seeds(run, a, b)
+    a_S, b_S = ([_scores(run, name, seed) for seed in met] for name in (a, b))
+    return _said(run, f"{a} and {b}", lambda: compare_seeds(a_S, b_S, margin=margin))
 
 
-def _scores(run: Run, arm: Arm) -> pd.Series:
-    return run.scores[arm.eval]
+def _scores(run: Run, name: str, seed: int) -> pd.Series:
+    [key] = [arm.eval for arm in run.arms if (arm.arm, arm.seed) == (name, seed)]
+    return run.scores[key]
 
 
-def _row(run: Run, arm: Arm) -> dict[str, object]:
-    scores = _scores(run, arm)
-    low, high = score_interval(scores)
-    chain = [run.stages[key].ledger for key in arm.stages]
+def _said(run: Run, who: str, found: Callable[[], T]) -> T:
+    try:
+        return found()
+    except ValueError as error:
+        raise ReportError(f"{run.path}: {who}: {error}") from error
+
+
+def _row(run: Run, name: str) -> dict[str, object]:
+    arms = [arm for arm in run.arms if arm.arm == name]
+    score = _said(run, name, lambda: score_seeds([run.scores[arm.eval] for arm in arms]))
+    costs = [_costs(run, arm) for arm in arms]
+    return {
+        "arm": name,
+        "seeds": score.seeds,
+        **_score(score),
+        "seed_sd": score.seed_sd,
+        **_against(versus(run, run.baseline, name)),
+        **{what: _mean(what, [cost[what] for cost in costs]) for what in COSTS},
+    }
+
+
+def _pair_row(a: str, b: str, found: Comparison) -> dict[str, object]:
+    about = {"arm_a": a, "arm_b": b, "seeds": found.seeds, "n": found.n, "seed_sd": found.seed_sd}
+    return about | _against(found)
+
+
+def _seed_row(run: Run, arm: Arm) -> dict[str, object]:
+    own = run.scores[arm.eval]
+    base = [a.eval for a in run.arms if (a.arm, a.seed) == (run.baseline, arm.seed)]
+    found = None
+    if base and arm.arm != run.baseline:
+        found = _said(run, f"{arm.arm}, seed {arm.seed}", lambda: compare(run.scores[base[0]], own))
     return {
         "arm": arm.arm,
         "seed": arm.seed,
-        "n": len(scores),
-        "score": float(scores.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        **_against(versus(run, run.baseline, arm.arm, arm.seed)),
-        "rollouts": sum(ledger.rollouts for ledger in chain),
-        "completion_tokens": sum(ledger.completion_tokens for ledger in chain),
-        "train_steps": sum(ledger.optimizer_steps for ledger in chain),
-        "seconds": sum(ledger.wall_seconds for ledger in chain),
+        **_score(score_seeds([own])),
+        **_against(found),
+        **_costs(run, arm),
     }
+
+
+def _score(found: Estimate) -> dict[str, object]:
+    return {"n": found.n, "score": found.score, "ci_low": found.low, "ci_high": found.high}
 
 
 def _against(found: Comparison | None) -> dict[str, object]:
@@ -141,3 +199,23 @@ def _against(found: Comparison | None) -> dict[str, object]:
         "fixed": found.fixed,
         "broken": found.broken,
     }
+
+
+def _costs(run: Run, arm: Arm) -> dict[str, float]:
+    chain = [run.stages[key].ledger for key in arm.stages]
+    return {
+        "rollouts": sum(ledger.rollouts for ledger in chain),
+        "completion_tokens": sum(ledger.completion_tokens for ledger in chain),
+        "train_steps": sum(ledger.optimizer_steps for ledger in chain),
+        "seconds": sum(ledger.wall_seconds for ledger in chain),
+    }
+
+
+def _mean(what: str, costs: Sequence[float]) -> float:
+    """Counts stay whole numbers."""
+    return fmean(costs) if what == "seconds" else round(fmean(costs))
+
+
+def _whole(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=pd.Index(columns))
+    return frame.astype({"fixed": "Int64", "broken": "Int64"})  # whole numbers, some missing

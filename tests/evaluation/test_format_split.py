@@ -76,7 +76,7 @@ def test_the_parts_are_the_difference_that_the_comparison_tells(seed, by):
     assert split.delta == pytest.approx(split.format + split.capability + split.error, abs=1e-15)
     means = [frame.groupby("example_id")[by].mean() for frame in arms]
     assert split.n == len(means[0])
-    told = compare(*({str(k): float(v) for k, v in m.items()} for m in means)).delta
+    told = compare(*(pd.Series(mean, dtype=float) for mean in means)).delta
     assert split.delta == pytest.approx(told, abs=1e-12)
     fixed = sum(getattr(split, f"{k}_fixed") for k in ("format", "capability", "error"))
     assert fixed == (~arms[0]["correct"] & arms[1]["correct"]).sum()

@@ -71,15 +71,18 @@ def test_one_arm_alone_makes_a_report(folder):
         table(folder, "flow")
 
 
-def test_two_seeds_are_told_apart_and_adjusted_together(folder):
+def test_two_seeds_are_one_comparison_and_told_apart_below(folder):
     arms = json.loads((folder / "arms.json").read_text())[:2]
     again = [{**arm, "seed": 1} for arm in arms]
     (folder / "arms.json").write_text(json.dumps([*arms, *again]))
     run = load_run(folder)
-    frame = pairs(run)
-    assert list(frame["seed"]) == [0, 1]
-    assert list(frame["p_adjusted"]) == pytest.approx([2 * frame["p"][0]] * 2)
-    assert "All 2 seeds gain (+40.0 to +40.0 points)." in report_markdown(run)
+    [row] = pairs(run).to_dict("records")
+    assert (row["seeds"], row["seed_sd"], row["fixed"], row["broken"]) == (2, 0.0, 9, 1)
+    assert row["p_adjusted"] == row["p"]  # a family of one pair, not of two seeds
+    text = report_markdown(run)
+    assert "All 2 seeds gain (+40.0 to +40.0 points)." in text
+    by_seed = text[text.index("## Every seed") :].splitlines()[4:8]
+    assert [line.split("|")[2].strip() for line in by_seed] == ["0", "0", "1", "1"]
     assert cost(run)["shared_with"].iloc[0] == "zero (seed 1)"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tasks import SPLITS, TaskError
 from tasks.files import from_file
+from tasks.scorers import SCORERS, build_scorer
 
 ROWS = [{"input": f"{n} + 1", "answer": str(n + 1)} for n in range(30)]
 
@@ -122,6 +123,18 @@ def test_yaml_names_columns_scorer_and_choices(write):
     assert task.score(example, "z").failure == "no_choice"
 
 
+def test_format_failures_are_the_scorers_unless_the_yaml_names_others(write):
+    write("rows.jsonl", ROWS)
+    yaml = "data: rows.jsonl\n"
+    assert from_file(write("a.yaml", yaml)).format_failures == ("extra_text", "empty")
+    own = from_file(write("b.yaml", f"{yaml}format_failures: [empty]\n"))
+    assert own.format_failures == ("empty",)
+    assert from_file(write("c.yaml", f"{yaml}format_failures: []\n")).format_failures == ()
+    for scorer in SCORERS:
+        built = build_scorer(scorer, ("1", "2"), "x")
+        assert set(built.format_failures) <= set(built.failures)
+
+
 def test_yaml_takes_one_file_a_split(write):
     for n, name in enumerate(SPLITS):
         write(f"{name}.jsonl", ROWS[n * 10 : n * 10 + 10])
@@ -201,6 +214,10 @@ BAD_YAML = [
         'rows.jsonl:3: the answer "3" is no choice; the choices are 1, 2',
     ),
     ("a: [", "t.yaml:1: not YAML"),
+    (
+        "data: rows.jsonl\nformat_failures: [extra_txt]",
+        't.yaml: format_failures names "extra_txt" (did you mean "extra_text"?): write some of',
+    ),
     ("just words", "t.yaml: must hold keys"),
 ]
 

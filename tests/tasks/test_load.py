@@ -202,6 +202,11 @@ def test_a_shape_that_is_not_a_subclass_is_enough():
         score=max,
     )
     assert check_shape(ducks, "here") is ducks
+    for wrong in ("truncated", ["truncated"], 3):
+        ducks.format_failures = wrong
+        with pytest.raises(TaskError, match="here: format_failures must list some of"):
+            check_shape(ducks, "here")
+    del ducks.format_failures
     ducks.failure_classes = {"a": ""}
     with pytest.raises(TaskError, match="here: failure_classes must map"):
         check_shape(ducks, "here")

@@ -1,0 +1,54 @@
+"""Where an example was answered several times: mean@k and pass@k."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from evaluation.passes import pass_at_k
+from evaluation.seeds import score_seeds
+from reports.load import Run
+
+SAMPLES = (
+    *("arm", "seeds", "n", "samples", "k", "mean_at_k", "mean_low", "mean_high"),
+    *("pass_at_k", "pass_low", "pass_high"),
+)
+
+
+def samples(run: Run) -> pd.DataFrame:
+    """One row for each arm and k = 1, 2, 4, … and all its samples, columns `SAMPLES`.
+
+    `samples` are the answers every example has at least. `mean_at_k` is the mean score of k answers
+    and so the same for every k; `pass_at_k` the chance that one of k is right, by the unbiased
+    estimator. Both with 95 % intervals, over seeds as in `summary`. Empty where every example
+    was answered once.
+    """
+    rows = [row for name in run.arm_names for row in _rows(run, name)]
+    return pd.DataFrame(rows, columns=pd.Index(SAMPLES))
+
+
+def _rows(run: Run, name: str) -> list[dict[str, object]]:
+    evals = [arm.eval for arm in run.arms if arm.arm == name]
+    counts = [_counts(run.answers[key]) for key in evals]
+    most = min(int(count["samples"].to_numpy().min()) for count in counts)
+    if most == 1:
+        return []
+    mean = score_seeds([run.scores[key] for key in evals])
+    found = []
+    for k in sorted({2**power for power in range(most.bit_length())} | {most}):
+        passes = [
+            pd.Series(pass_at_k(c["right"].to_numpy(), c["samples"].to_numpy(), k), c.index)
+            for c in counts
+        ]
+        at_k = score_seeds(passes)
+        found.append(
+            {"arm": name, "seeds": mean.seeds, "n": mean.n, "samples": most, "k": k}
+            | {"mean_at_k": mean.score, "mean_low": mean.low, "mean_high": mean.high}
+            | {"pass_at_k": at_k.score, "pass_low": at_k.low, "pass_high": at_k.high}
+        )
+    return found
+
+
+def _counts(answers: pd.DataFrame) -> pd.DataFrame:
+    """How many answers each example has (`samples`), and how many are right (`right`)."""
+    by_example = answers["correct"].groupby(answers["example_id"], sort=False)
+    return pd.DataFrame({"samples": by_example.size(), "right": by_example.sum()})
