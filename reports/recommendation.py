@@ -60,8 +60,7 @@ def recommendation(run: Run, style: Style = PLAIN) -> str:
 def paragraph(found: Evidence, style: Style = PLAIN) -> str:
     """The sentences of all rules that have something to say."""
     choice = choose(found)
-    said = [rule(found, choice, style) for rule in RULES]
-    return " ".join(sentence for sentence in said if sentence)
+    return " ".join(filter(None, (rule(found, choice, style) for rule in RULES)))
 
 
 def choose(found: Evidence) -> Choice:
@@ -266,9 +265,8 @@ def remains(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{s.name(arm.name)} leaves no answer wrong."
     failure, count = arm.worst
     meaning = s.text(found.meanings.get(failure, ""))
-    all_or_some = "all" if count == arm.wrong else f"{count:,} of"
-    share = f"{all_or_some} {arm.wrong:,} wrong answers"
-    said = f"What still fails most is {s.failure(failure)}, {share}"
+    part = "all" if count == arm.wrong else f"{count:,} of"
+    said = f"What still fails most is {s.failure(failure)}, {part} {arm.wrong:,} wrong answers"
     return f"{said}: {meaning[0].lower()}{meaning[1:]}" if meaning else f"{said}."
 
 
@@ -320,6 +318,8 @@ def _after_no_win(choice: Choice, s: Style) -> str:
     gain = choice.gain
     if gain is None or (gain.low > -NARROW and gain.high < NARROW):
         return _largest_failure(choice.arm, s)
+    if len(gain.by_seed) > 1:
+        return "Next: more seeds and more test examples."
     enough = f": about {gain.needed:,} would show a gain of this size" if gain.needed else ""
     return f"Next: more test examples{enough}."
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.stats import norm
 
 from reports import load_run, recommendation, report_markdown
 from reports.evidence import (
@@ -448,6 +449,17 @@ def test_a_gain_that_is_format_is_called_so(folder):
     share = evidence(load_run(folder)).formats["shots+grpo"]
     assert share.total == pytest.approx(0.7) and share.format < 0.7
     assert "above all" not in recommendation(load_run(folder))
+
+
+def test_how_many_examples_would_tell_is_the_power_of_the_test(folder):
+    """As the textbook's two normal quantiles say, the level shared among three comparisons."""
+    found = evidence(load_run(folder)).versus("shots", "shots+grpo")
+    assert found is not None and found.needed is not None
+    error = (found.high - found.low) / (2 * 1.96)
+    quantiles = norm.isf(0.05 / 3 / 2) + norm.isf(0.2)
+    assert found.needed == pytest.approx(20 * (quantiles * error / found.delta) ** 2, rel=0.25)
+    sure = evidence(load_run(folder)).versus("zero", "shots+grpo")
+    assert sure is not None and sure.needed is None
 
 
 def test_costs_and_figures_are_those_of_the_tables(folder):
