@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports.evidence import ArmFigures, Difference, Evidence, evidence
-from reports.load import Run
+from reports.evidence import ArmFigures, Difference, Evidence
 from reports.render import percent
 from reports.wording import (
     PLAIN,
@@ -50,11 +49,6 @@ class Choice:
     best: ArmFigures
     gain: Difference | None
     is_win: bool
-
-
-def recommendation(run: Run, style: Style = PLAIN) -> str:
-    """One paragraph. Raises ReportError as the tables do."""
-    return paragraph(evidence(run), style)
 
 
 def paragraph(found: Evidence, style: Style = PLAIN) -> str:
@@ -138,11 +132,14 @@ def _no_win(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{keep}: no arm scores higher{also}{_not_ruled_out(met, s)}."
     if choice.gain is None:
         return f"{keep}: {s.name(best.name)} scores higher, but they share no seed{also}."
-    return (
-        f"The data cannot say whether any arm beats {s.name(base.name)} ({percent(base.score)} on "
-        f"{examples(found.examples)}): {s.name(best.name)}, the best, is {size(choice.gain.delta)} "
-        f"above it ({certainty(choice.gain)}){also}."
-    )
+    beats = f"beats {s.name(base.name)} ({percent(base.score)} on {examples(found.examples)})"
+    above = f"{s.name(best.name)}, the best, is {size(choice.gain.delta)} above it"
+    if choice.gain.low > 0:
+        return (
+            f"No arm {beats} beyond noise{also}. {above}, and its own interval is above zero, but "
+            f"that is not enough where so many are compared ({certainty(choice.gain)})."
+        )
+    return f"The data cannot say whether any arm {beats}: {above} ({certainty(choice.gain)}){also}."
 
 
 def _not_ruled_out(met: dict[str, Difference], s: Style) -> str:

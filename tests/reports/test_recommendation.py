@@ -104,6 +104,23 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ],
         ["Keep", "Take", "no arm is more than", "no arm scores higher"],
     ),
+    "above zero by itself, not among all that are compared": (
+        outcome(
+            ZERO,
+            at(PROMPT, 0.6, 0.7),
+            differences={
+                ("zero", "prompt"): Difference(0.15, 0.02, 0.28, 0.09, (0.1, 0.2)),
+            },
+        ),
+        "zero",
+        [
+            "No arm beats zero (50.0 % on 300 test examples) beyond noise. prompt, the best, is "
+            "15.0 points above it, and its own interval is above zero, but that is not enough",
+            "(95 % interval +2.0 to +28.0, p = 0.090 after Holm)",
+            "Next: more seeds and more test examples.",
+        ],
+        ["Take", "Keep", "cannot say", "no difference"],
+    ),
     "a level arm that is cheaper": (
         outcome(
             ZERO,
@@ -383,7 +400,7 @@ def test_no_claim_goes_beyond_its_figures(delta, half, p):
     if "above or below it" in text:
         assert abs(delta) + half < 0.02
     if "p = 0.200" in text:
-        assert "beyond noise" not in text
+        assert "beyond noise" not in text or "No arm beats" in text
 
 
 # and from real run folders
