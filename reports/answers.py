@@ -12,6 +12,7 @@ import pandas as pd
 
 from evaluation.records import CORRECT
 from reports.load import Run
+from reports.once import once_a_run
 
 FAILURES = (
     *("arm", "seed", "failure", "count", "share", "meaning"),
@@ -22,6 +23,7 @@ SLICE_VALUES = 12  # a feature with more values names examples rather than kinds
 AT_ONCE = 10_000  # texts of JSON
 
 
+@once_a_run
 def failures(run: Run) -> pd.DataFrame:
     """Incorrect answers by class, most frequent first; columns `FAILURES`.
 
@@ -50,6 +52,7 @@ def still_failing(run: Run, name: str) -> Counter[str]:
     return Counter(dict(sorted(total.items())))  # equal counts come by name
 
 
+@once_a_run
 def slices(run: Run) -> pd.DataFrame:
     """Mean score by value of each meta feature; columns `SLICES`. `n` counts answers.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import lru_cache
 from statistics import fmean
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from evaluation.attribution import Attribution, Scores, attribute
 from evaluation.compare import Contrast
 from reports.load import Arm, Cells, ReportError, Run
+from reports.once import once_a_run
 from reports.render import percent, points
 
 ATTRIBUTION = (
@@ -22,7 +22,7 @@ ATTRIBUTION = (
 )
 
 
-@lru_cache(maxsize=1)
+@once_a_run
 def attributions(run: Run) -> dict[Arm, Attribution]:
     """The effects behind every arm whose cells are evaluated.
 

@@ -27,7 +27,7 @@ import pandas as pd
 from lm.flops import training_flops
 from reports.cost import stage_flops
 from reports.load import Arm, Run
-from reports.tables import summary
+from reports.tables import seeds
 
 AXES: tuple[str, ...] = ("rollouts", "completion_tokens", "flops", "seconds")
 POINTS = ("arm", "seed", "method", "step", "dev_score", "best_dev", *AXES)
@@ -75,7 +75,7 @@ def efficiency(run: Run) -> pd.DataFrame:
     `cost_per_point` the total divided by it in points, missing where nothing was gained. Arms
     without methods cost nothing and are left out; what was not measured is missing.
     """
-    deltas = summary(run).set_index(["arm", "seed"])["delta"].to_dict()
+    deltas = seeds(run).set_index(["arm", "seed"])["delta"].to_dict()
     rows = []
     for seed in dict.fromkeys(arm.seed for arm in run.arms):
         arms = [arm for arm in run.arms if arm.seed == seed and arm.stages]

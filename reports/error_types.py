@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from evaluation.clusters import Cluster, clusters, rule_holds
 from evaluation.discovery import ANY, Subgroup, discover
 from reports.load import ReportError, Run
+from reports.once import once_a_run
 from reports.tables import best_arm
 
 ERROR_TYPES = (
@@ -42,7 +42,8 @@ class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
 
     `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
-    `examples`.
+    `examples`. Of an example that an arm answered more often at one seed, the first `samples` were
+    looked at and the first `read_samples` read.
     """
 
     arm: str
@@ -54,14 +55,17 @@ class Found:
     looked_at: int
     read_examples: int
     examples: int
+    samples: int
+    read_samples: int
 
 
-@lru_cache(maxsize=8)
+@once_a_run
 def find(run: Run, arm: str | None = None) -> Found:
     """Look for the error types of `arm`, by default the best one.
 
-    Of more than `MOST_EXAMPLES` examples so many are drawn, always the same. Raises ReportError
-    when the run has no such arm.
+    Of more than `MOST_EXAMPLES` examples so many are drawn, always the same. Where examples have
+    many samples, as many are looked at as make `MOST_EXAMPLES` answers at a seed, but one at least.
+    Raises ReportError when the run has no such arm.
     """
     name = arm or best_arm(run)
     if name not in run.arm_names:
@@ -70,8 +74,9 @@ def find(run: Run, arm: str | None = None) -> Found:
     ids = sorted(set().union(*(run.answers[key]["example_id"].unique() for key in keys)))
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
-    answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
-    read = {other: _only(frame, read_ids) for other, frame in answers.items()}
+    samples, read_samples = max(1, MOST_EXAMPLES // len(ids)), max(1, MOST_READ // len(ids))
+    answers = {other: _of_arm(run, other, drawn, samples) for other in run.arm_names}
+    read = {other: _only(frame, read_ids, read_samples) for other, frame in answers.items()}
     kinds = clusters(read[name])
     return Found(
         arm=name,
@@ -83,17 +88,20 @@ def find(run: Run, arm: str | None = None) -> Found:
         looked_at=len(drawn),
         read_examples=len(read_ids),
         examples=len(ids),
+        samples=samples,
+        read_samples=read_samples,
     )
 
 
 def error_types(run: Run, arm: str | None = None) -> pd.DataFrame:
     """The confirmed error types of `arm` (default: the best), columns `ERROR_TYPES`.
 
-    Of a *subgroup*, `n` counts the answers to its examples and `failures` those that fail as
-    `failure` says (a class, or all). Of a *cluster*, `n` counts all failing answers and `failures`
-    those in it; `where` is the subgroup in which it concentrates. `share` is of all such failures,
-    `p_adjusted` that of the held-out half after Holm. `mostly` is the most frequent class among
-    them. The columns `found_*` and `held_*` say the same of the two halves.
+    Counted are the answers looked at (see `find`). Of a *subgroup*, `n` counts the answers to its
+    examples and `failures` those that fail as `failure` says (a class, or all). Of a *cluster*, `n`
+    counts all failing answers and `failures` those in it; `where` is the subgroup in which it
+    concentrates. `share` is of all such failures, `p_adjusted` that of the held-out half after
+    Holm. `mostly` is the most frequent class among them. The columns `found_*` and `held_*` say the
+    same of the two halves.
     """
     found = find(run, arm)
     rows = [_subgroup_row(found, group) for group in found.subgroups]
@@ -101,6 +109,7 @@ def error_types(run: Run, arm: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(ERROR_TYPES))
 
 
+@once_a_run
 def error_types_by_arm(run: Run, arm: str | None = None) -> pd.DataFrame:
     """Each error type of `arm` in every arm, columns `BY_ARM`.
 
@@ -135,17 +144,21 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
-def _of_arm(run: Run, name: str, ids: list[str]) -> pd.DataFrame:
-    """The answers of an arm to some examples: seeds one after another."""
+def _of_arm(run: Run, name: str, ids: list[str], samples: int) -> pd.DataFrame:
+    """The first answers of an arm to some examples: seeds one after another."""
     frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
-    return pd.concat([_only(frame, ids) for frame in frames], ignore_index=True)
+    return pd.concat([_only(frame, ids, samples) for frame in frames], ignore_index=True)
 
 
-def _only(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """The answers to some examples. (Arrow looks them up in a tenth of the time of pandas.)"""
+def _only(answers: pd.DataFrame, ids: list[str], samples: int) -> pd.DataFrame:
+    """The first `samples` answers to some examples, at each seed.
+
+    Arrow looks them up in a tenth of the time of pandas.
+    """
     options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
     inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
-    return answers.loc[inside.to_numpy(zero_copy_only=False)].reset_index(drop=True)
+    kept = inside.to_numpy(zero_copy_only=False) & answers["sample"].lt(samples).to_numpy()
+    return answers.loc[kept].reset_index(drop=True)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:

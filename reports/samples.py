@@ -7,6 +7,7 @@ import pandas as pd
 from evaluation.passes import pass_at_k
 from evaluation.seeds import score_seeds
 from reports.load import Run
+from reports.once import once_a_run
 
 SAMPLES = (
     *("arm", "seeds", "n", "samples", "k", "mean_at_k", "mean_low", "mean_high"),
@@ -14,6 +15,7 @@ SAMPLES = (
 )
 
 
+@once_a_run
 def samples(run: Run) -> pd.DataFrame:
     """One row for each arm and k = 1, 2, 4, … and all its samples, columns `SAMPLES`.
 

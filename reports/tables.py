@@ -9,7 +9,6 @@ nothing new. Single seeds are there to be looked at, without p.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import combinations
 from statistics import fmean
 from typing import TypeVar
@@ -19,6 +18,7 @@ import pandas as pd
 from evaluation.compare import Comparison, adjust, compare
 from evaluation.seeds import Estimate, compare_seeds, score_seeds
 from reports.load import Arm, ReportError, Run
+from reports.once import once_a_run
 
 SUMMARY = (
     *("arm", "seeds", "n", "score", "ci_low", "ci_high", "seed_sd"),
@@ -39,7 +39,7 @@ T = TypeVar("T")
 Pair = tuple[str, str]  # arm a, arm b
 
 
-@lru_cache(maxsize=1)
+@once_a_run
 def comparisons(run: Run) -> dict[Pair, Comparison]:
     """Every pair of arms over the seeds they share, b against a, a first in the spec.
 
@@ -53,6 +53,7 @@ def comparisons(run: Run) -> dict[Pair, Comparison]:
     return dict(zip(found, adjust(list(found.values())), strict=True))
 
 
+@once_a_run
 def summary(run: Run) -> pd.DataFrame:
     """One row for each arm, columns `SUMMARY`.
 
@@ -92,6 +93,7 @@ def pair(run: Run, a: str, b: str, margin: float | None = None) -> pd.DataFrame:
     return pd.DataFrame([row], columns=pd.Index([*PAIRS, "margin", "p_noninferior"]))
 
 
+@once_a_run
 def seeds(run: Run) -> pd.DataFrame:
     """One row for each arm and seed, columns `SEEDS`; deltas against the baseline at that seed.
 

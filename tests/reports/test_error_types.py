@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.records import write_records
+from evaluation.records import read_records, write_records
 from evaluation.types import EvalRecord
 from experiments.cli import TABLES as LISTED
 from experiments.cli import main
@@ -153,6 +154,23 @@ def test_of_very_many_examples_a_sample_is_looked_at_and_the_report_says_so(plan
     assert "Looked for in 300 of 4" in report_markdown(run)
     assert error_types_by_arm(run).groupby("kind")["n"].max()["cluster"] == 200
     assert error_types(run).equals(error_types(load_run(planted)))
+
+
+def test_of_very_many_samples_the_first_are_looked_at_and_the_report_says_so(planted, monkeypatch):
+    alone = error_types(load_run(planted))
+    for path in planted.glob("evals/*/records.parquet"):
+        rows = read_records(path)
+        later = [replace(r, sample=i, correct=False, failure="later") for r in rows for i in (1, 2)]
+        write_records(path, [*later, *rows])
+    run = load_run(planted)
+    assert "were looked at" not in report_markdown(run)
+    assert error_types_by_arm(run).groupby("kind")["n"].max()["cluster"] == 3 * len(rows)
+    module = importlib.import_module("reports.error_types")
+    monkeypatch.setattr(module, "MOST_EXAMPLES", 400)
+    monkeypatch.setattr(module, "MOST_READ", 400)
+    run = load_run(planted)
+    assert "at a seed the first 1 were looked at and the first 1 read" in report_markdown(run)
+    assert error_types(run).equals(alone)
 
 
 def test_where_nothing_is_systematic_it_says_so(folder):
