@@ -103,8 +103,15 @@ def test_a_label_said_too_often_is_a_cluster_and_guessing_is_not():
 
 
 def noise(seed: int, n: int = 120) -> pd.DataFrame:
-    """Of three kinds: unrelated words, other examples' gold answers, slips of one letter."""
+    """Of five kinds: unrelated words, other examples' gold answers, slips of one letter; sentences
+    and single words of the few words that the golds are made of, too."""
     rng = np.random.default_rng(seed)
+    few = [word(rng) for _ in range(12)]
+    if seed % 5 > 2:
+        most = 5 if seed % 5 == 3 else 2
+        texts = [" ".join(rng.choice(few, size=rng.integers(1, most))) for _ in range(2 * n)]
+        pairs = zip(texts[:n], texts[n:], strict=True)
+        return frame([(word(rng), gold, said) for gold, said in pairs if gold != said])
     golds = [word(rng) for _ in range(n)]
 
     def slip(gold: str) -> str:
@@ -112,7 +119,7 @@ def noise(seed: int, n: int = 120) -> pd.DataFrame:
         return gold[:place] + rng.choice(LETTERS) + gold[place + 1 :]
 
     said = ([word(rng) for _ in golds], list(rng.permutation(golds)), [slip(g) for g in golds])
-    rows = zip((word(rng) for _ in golds), golds, said[seed % 3], strict=True)
+    rows = zip((word(rng) for _ in golds), golds, said[seed % 5], strict=True)
     return frame([row for row in rows if row[1] != row[2]])
 
 

@@ -66,6 +66,7 @@ def test_one_cause_is_one_subgroup_however_many_conditions_go_with_it():
     rng = np.random.default_rng(6)
     for meta, is_negated in zip(examples["meta"], negated(examples), strict=True):
         meta |= {"twin": bool(is_negated != (rng.random() < 0.01)), "same": bool(is_negated)}
+        meta |= {"wide": bool(is_negated or rng.random() < 0.15)}
     rates = np.where(negated(examples), 0.5, 0.1)
     assert of_all(answered(examples, rates, 6)) == ["negated = True"]
 
