@@ -156,16 +156,17 @@ def _lower(fixed_C: np.ndarray, broken_C: np.ndarray, n: int, z: float) -> np.nd
     return in_C
 
 
-def chance_above(value_RE: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+def chance_above(
+    value_RE: np.ndarray, lowest: float | np.ndarray, highest: float | np.ndarray
+) -> np.ndarray:
     """By row: the chance that the mean of `mean_interval` lies above 0; lowest < 0 < highest.
 
     That mean has the sign of a sum of gamma variates, each times its value, whose cumulant function
     is K(s) = -sum of weight log(1 - s value). Lugannani and Rice (1980), in the form r + log(u/r)/r
     of Barndorff-Nielsen.
     """
-    rows = len(value_RE)
-    ends_RE = np.broadcast_to(np.array([lowest, highest]), (rows, 2))
-    value_RE = np.concatenate([value_RE, ends_RE], axis=1)
+    ends = [np.broadcast_to(end, len(value_RE)) for end in (lowest, highest)]
+    value_RE = np.concatenate([value_RE, np.stack(ends, axis=1)], axis=1)
     weight_E = np.array([1.0] * (value_RE.shape[1] - 2) + [0.5, 0.5])
     s_R = _saddlepoint(value_RE, weight_E)
     pull_RE = value_RE / (1 - s_R[:, None] * value_RE)

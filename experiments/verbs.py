@@ -83,6 +83,8 @@ def compare(options: Namespace) -> int:
     from reports import table
 
     arms = (options.before, options.after)
+    if options.margin is not None and not 0 < options.margin < 100:
+        raise SpecError(f"compare: --margin {options.margin:g}: write points between 0 and 100")
     margin = None if options.margin is None else options.margin / 100
     if options.table:
         given = margin if options.table == "pairs" else None

@@ -17,8 +17,7 @@ from reports.flow import Links, flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads
-from reports.recommendation import recommendation
-from reports.report import TABLES, report_markdown, table
+from reports.report import TABLES, recommendation, report_markdown, table
 from reports.samples import samples
 from reports.tables import pairs, seeds, summary
 

@@ -32,7 +32,6 @@ BY_ARM = ("kind", "name", "failure", "arm", "n", "failures", "rate", "change")
 EXAMPLES = ("kind", "name", "failure", "example_id", "input", "gold", "arm", "answer", "correct")
 MOST_EXAMPLES = 10_000  # looked at for subgroups: more would find what is too small to matter
 MOST_READ = 2_000  # of them, those whose answers are read for clusters
-MOST_ANSWERS = 4_000  # of an arm that are read: the first so many of each example
 SHOWN = 3
 ALL = "all"
 Row = dict[str, Any]
@@ -42,8 +41,9 @@ Row = dict[str, Any]
 class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
 
-    `read` are the answers that were read for clusters. `looked_at` of all `examples` took part;
-    `total` are the answers of the arm.
+    `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
+    `examples`. Of an example that an arm answered more often at one seed, the first `samples` were
+    looked at and the first `read_samples` read.
     """
 
     arm: str
@@ -53,16 +53,19 @@ class Found:
     answers: dict[str, pd.DataFrame]
     read: dict[str, pd.DataFrame]
     looked_at: int
+    read_examples: int
     examples: int
-    total: int
+    samples: int
+    read_samples: int
 
 
 @once_a_run
 def find(run: Run, arm: str | None = None) -> Found:
     """Look for the error types of `arm`, by default the best one.
 
-    Of more than `MOST_EXAMPLES` examples so many are drawn, always the same. Raises ReportError
-    when the run has no such arm.
+    Of more than `MOST_EXAMPLES` examples so many are drawn, always the same. Where examples have
+    many samples, as many are looked at as make `MOST_EXAMPLES` answers at a seed, but one at least.
+    Raises ReportError when the run has no such arm.
     """
     name = arm or best_arm(run)
     if name not in run.arm_names:
@@ -71,8 +74,9 @@ def find(run: Run, arm: str | None = None) -> Found:
     ids = sorted(set().union(*(run.answers[key]["example_id"].unique() for key in keys)))
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
-    answers = {other: _of_arm(run, other, drawn) for other in run.arm_names}
-    read = {other: _read(frame, read_ids) for other, frame in answers.items()}
+    samples, read_samples = max(1, MOST_EXAMPLES // len(ids)), max(1, MOST_READ // len(ids))
+    answers = {other: _of_arm(run, other, drawn, samples) for other in run.arm_names}
+    read = {other: _only(frame, read_ids, read_samples) for other, frame in answers.items()}
     kinds = clusters(read[name])
     return Found(
         arm=name,
@@ -82,19 +86,22 @@ def find(run: Run, arm: str | None = None) -> Found:
         answers=answers,
         read=read,
         looked_at=len(drawn),
+        read_examples=len(read_ids),
         examples=len(ids),
-        total=sum(len(run.answers[key]) for key in keys),
+        samples=samples,
+        read_samples=read_samples,
     )
 
 
 def error_types(run: Run, arm: str | None = None) -> pd.DataFrame:
     """The confirmed error types of `arm` (default: the best), columns `ERROR_TYPES`.
 
-    Of a *subgroup*, `n` counts the answers to its examples and `failures` those that fail as
-    `failure` says (a class, or all). Of a *cluster*, `n` counts all failing answers and `failures`
-    those in it; `where` is the subgroup in which it concentrates. `share` is of all such failures,
-    `p_adjusted` that of the held-out half after Holm. `mostly` is the most frequent class among
-    them. The columns `found_*` and `held_*` say the same of the two halves.
+    Counted are the answers looked at (see `find`). Of a *subgroup*, `n` counts the answers to its
+    examples and `failures` those that fail as `failure` says (a class, or all). Of a *cluster*, `n`
+    counts all failing answers and `failures` those in it; `where` is the subgroup in which it
+    concentrates. `share` is of all such failures, `p_adjusted` that of the held-out half after
+    Holm. `mostly` is the most frequent class among them. The columns `found_*` and `held_*` say the
+    same of the two halves.
     """
     found = find(run, arm)
     rows = [_subgroup_row(found, group) for group in found.subgroups]
@@ -137,24 +144,21 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
-def _of_arm(run: Run, name: str, ids: list[str]) -> pd.DataFrame:
-    """The answers of an arm to some examples: seeds one after another."""
+def _of_arm(run: Run, name: str, ids: list[str], samples: int) -> pd.DataFrame:
+    """The first answers of an arm to some examples: seeds one after another."""
     frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
-    return pd.concat([_only(frame, ids) for frame in frames], ignore_index=True)
+    return pd.concat([_only(frame, ids, samples) for frame in frames], ignore_index=True)
 
 
-def _only(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """The answers to some examples. (Arrow looks them up in a tenth of the time of pandas.)"""
+def _only(answers: pd.DataFrame, ids: list[str], samples: int) -> pd.DataFrame:
+    """The first `samples` answers to some examples, at each seed.
+
+    Arrow looks them up in a tenth of the time of pandas.
+    """
     options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
     inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
-    return answers.loc[inside.to_numpy(zero_copy_only=False)].reset_index(drop=True)
-
-
-def _read(answers: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """The first answers to each of these examples, `MOST_ANSWERS` in all or one each."""
-    frame = _only(answers, ids)
-    each = max(1, MOST_ANSWERS // max(1, len(ids)))
-    return frame.loc[frame.groupby("example_id").cumcount() < each].reset_index(drop=True)
+    kept = inside.to_numpy(zero_copy_only=False) & answers["sample"].lt(samples).to_numpy()
+    return answers.loc[kept].reset_index(drop=True)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from reports import escape
-from reports.error_types import ALL, error_types, error_types_by_arm, find
+from reports.error_types import ALL, Found, error_types, error_types_by_arm, find
 from reports.load import Run
 from reports.render import render
 
@@ -72,12 +72,21 @@ def error_types_markdown(run: Run, arm: str | None = None) -> str:
 
 def _looked_at(run: Run, arm: str | None) -> str:
     found = find(run, arm)
-    read = len(found.read[found.arm])
-    if found.looked_at == found.examples and read == found.total:
+    most = 1 + max(run.answers[seed.eval]["sample"].to_numpy().max() for seed in run.arms)
+    few = (
+        f" Of {most:,} answers to an example at a seed the first {found.samples:,} were looked at "
+        f"and the first {found.read_samples:,} read."
+    )
+    said = _examples_in_words(found)
+    return said + few if min(found.samples, found.read_samples) < most else said
+
+
+def _examples_in_words(found: Found) -> str:
+    if found.looked_at == found.examples and found.read_examples == found.examples:
         return f"Looked for in all {found.examples:,} examples."
     return (
         f"Looked for in {found.looked_at:,} of {found.examples:,} examples, drawn at random; "
-        f"kinds of wrong answers in {read:,} of {found.total:,} answers."
+        f"answers to {found.read_examples:,} of these were read for kinds of wrong answers."
     )
 
 

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from evaluation.compare import Comparison
+from evaluation.power import POWER, needed_examples, t_power
 from reports.answers import still_failing
 from reports.attribution import attributions
+from reports.budget import allocation
 from reports.format_split import splits_between
 from reports.load import Run
-from reports.tables import arm_scores, shared_seeds, versus
+from reports.tables import arm_scores, comparisons, shared_seeds, versus
 
 LEVEL = 0.05
+NORMAL = 1.96  # half a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Evidence:
 
     `differences` go by (a, b), b against a, in one direction only. `formats` and `interactions`
     (points that prompt and weights bring together beyond the sum of both: value, low, high) go by
-    arm. `notes` say what is still missing.
+    arm. `notes` say what is still missing, `dropped` are arms that halving did not let see test.
     """
 
     examples: int
@@ -136,6 +140,7 @@ class Evidence:
     interactions: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     overlap: Overlap | None = None
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def arm(self, name: str) -> ArmFigures:
         return next(arm for arm in self.arms if arm.name == name)
@@ -176,6 +181,7 @@ def evidence(run: Run) -> Evidence:
         interactions=_interactions(run),
         overlap=_overlap(run),
         notes=run.notes,
+        dropped=_dropped(run),
     )
 
 
@@ -214,21 +220,29 @@ def _difference(run: Run, a: str, b: str) -> Difference | None:
         high=found.high,
         p=found.p_adjusted,
         by_seed=tuple(float(scores[b, s] - scores[a, s]) for s in shared_seeds(run, a, b)),
-        needed=_needed(found.delta, found.high - found.low, found.n),
+        needed=_needed(found, len(comparisons(run))),
     )
 
 
-def _needed(delta: float, width: float, n: int) -> int | None:
-    """Examples that would show a difference of this size in 4 of 5 runs, to two digits.
+def _needed(found: Comparison, family: int) -> int | None:
+    """Test examples with which a difference of this size would be beyond noise in 4 of 5 runs.
 
-    The interval shrinks with the root of n, and a test at 0.05 with a power of 0.8 wants the
-    difference to be 2.8 standard errors (1.96 + 0.84; Cohen 1988). None where n is enough.
+    By `evaluation.power`, to two digits, the level shared among the `family` of comparisons; the
+    spread of the differences is the interval's. None where the examples are enough, where none
+    would be, and over several seeds, which are a part of that spread.
     """
-    if not delta:
+    if not found.delta or found.seeds > 1:
         return None
-    wanted = n * (2.8 * width / (2 * 1.96) / delta) ** 2
-    digits = 1 - int(math.log10(wanted)) if wanted else 0
-    return int(round(wanted, digits)) if wanted > n else None
+    sd = (found.high - found.low) / (2 * NORMAL) * math.sqrt(found.n)
+
+    def power(n: int) -> float:
+        return t_power(n, found.delta, sd, LEVEL / family)
+
+    try:
+        wanted = needed_examples(power, POWER)
+    except ValueError:
+        return None
+    return int(round(wanted, 1 - int(math.log10(wanted)))) if wanted > found.n else None
 
 
 def _format(run: Run, name: str) -> FormatShare | None:
@@ -246,6 +260,13 @@ def _interactions(run: Run) -> dict[str, tuple[float, float, float]]:
         one = effects.interaction
         found[arm.arm] = None if arm.arm in found else (one.value, one.low, one.high)
     return {name: figures for name, figures in found.items() if figures is not None}
+
+
+def _dropped(run: Run) -> tuple[str, ...]:
+    """Arms that successive halving took out at every seed."""
+    rungs = allocation(run)
+    out = dict.fromkeys(rungs.loc[rungs["decision"] == "dropped", "arm"])
+    return tuple(name for name in out if name not in run.arm_names)
 
 
 def _overlap(run: Run) -> Overlap | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports.evidence import ArmFigures, Difference, Evidence, evidence
-from reports.load import Run
+from reports.evidence import ArmFigures, Difference, Evidence
 from reports.render import percent
 from reports.wording import (
     PLAIN,
@@ -52,16 +51,10 @@ class Choice:
     is_win: bool
 
 
-def recommendation(run: Run, style: Style = PLAIN) -> str:
-    """One paragraph. Raises ReportError as the tables do."""
-    return paragraph(evidence(run), style)
-
-
 def paragraph(found: Evidence, style: Style = PLAIN) -> str:
     """The sentences of all rules that have something to say."""
     choice = choose(found)
-    said = [rule(found, choice, style) for rule in RULES]
-    return " ".join(sentence for sentence in said if sentence)
+    return " ".join(filter(None, (rule(found, choice, style) for rule in RULES)))
 
 
 def choose(found: Evidence) -> Choice:
@@ -139,11 +132,14 @@ def _no_win(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{keep}: no arm scores higher{also}{_not_ruled_out(met, s)}."
     if choice.gain is None:
         return f"{keep}: {s.name(best.name)} scores higher, but they share no seed{also}."
-    return (
-        f"The data cannot say whether any arm beats {s.name(base.name)} ({percent(base.score)} on "
-        f"{examples(found.examples)}): {s.name(best.name)}, the best, is {size(choice.gain.delta)} "
-        f"above it ({certainty(choice.gain)}){also}."
-    )
+    beats = f"beats {s.name(base.name)} ({percent(base.score)} on {examples(found.examples)})"
+    above = f"{s.name(best.name)}, the best, is {size(choice.gain.delta)} above it"
+    if choice.gain.low > 0:
+        return (
+            f"No arm {beats} beyond noise{also}. {above}, and its own interval is above zero, but "
+            f"that is not enough where so many are compared ({certainty(choice.gain)})."
+        )
+    return f"The data cannot say whether any arm {beats}: {above} ({certainty(choice.gain)}){also}."
 
 
 def _not_ruled_out(met: dict[str, Difference], s: Style) -> str:
@@ -175,15 +171,13 @@ def rivals(found: Evidence, choice: Choice, s: Style) -> str:
         return ""
     if choice.top is not choice.arm:
         return _left_aside(found, choice, s)
-    name = choice.arm.name
-    leads = [(a, found.versus(a.name, name)) for a in found.others if a is not choice.arm]
+    leads = [(a, found.versus(a.name, choice.arm.name)) for a in found.others]
     met = [(arm, lead) for arm, lead in leads if lead is not None]
     level = [(arm, lead) for arm, lead in met if not lead.is_sure]
     if level:
         arm, lead = max(level, key=lambda pair: pair[0].score)
-        behind = "lead over" if lead.delta > 0 else "distance to"
-        noise = f"is inside the noise ({interval(lead)})"
-        return f"Its {behind} {s.name(arm.name)}, {size(lead.delta)}, {noise}."
+        behind = f"{'lead over' if lead.delta > 0 else 'distance to'} {s.name(arm.name)}"
+        return f"Its {behind}, {size(lead.delta)}, is inside the noise ({interval(lead)})."
     if not met or choice.arm.tripped:
         return ""
     arm, lead = min(met, key=lambda pair: pair[1].delta)
@@ -268,9 +262,8 @@ def remains(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{s.name(arm.name)} leaves no answer wrong."
     failure, count = arm.worst
     meaning = s.text(found.meanings.get(failure, ""))
-    all_or_some = "all" if count == arm.wrong else f"{count:,} of"
-    share = f"{all_or_some} {arm.wrong:,} wrong answers"
-    said = f"What still fails most is {s.failure(failure)}, {share}"
+    part = "all" if count == arm.wrong else f"{count:,} of"
+    said = f"What still fails most is {s.failure(failure)}, {part} {arm.wrong:,} wrong answers"
     return f"{said}: {meaning[0].lower()}{meaning[1:]}" if meaning else f"{said}."
 
 
@@ -286,13 +279,15 @@ def overlap(found: Evidence, choice: Choice, s: Style) -> str:
 
 
 def unfinished(found: Evidence, choice: Choice, s: Style) -> str:
-    """What is missing from the run."""
-    return " ".join(["The run is not finished.", *map(s.text, found.notes)]) if found.notes else ""
+    """What is missing from the run, and what was never judged on test."""
+    said = ["The run is not finished.", *map(s.text, found.notes)] if found.notes else []
+    if found.dropped:
+        said.append(f"Dropped on dev and never tested: {s.names(found.dropped)}.")
+    return " ".join(said)
 
 
 def advice(found: Evidence, choice: Choice, s: Style) -> str:
     """The one thing to do next."""
-    share = found.formats.get(choice.arm.name)
     if len(found.arms) == 1:
         return "Next: add an arm."
     if choice.best.score <= FLOOR:
@@ -308,7 +303,7 @@ def advice(found: Evidence, choice: Choice, s: Style) -> str:
         return "Next: train more seeds."
     if not choice.is_win:
         return _after_no_win(choice, s)
-    if share is not None and share.is_mostly(MOSTLY):
+    if (share := found.formats.get(choice.arm.name)) and share.is_mostly(MOSTLY):
         return "Next: ask for the form in the baseline's prompt, and see what is left of the gain."
     untried = _untried_chain(found, s) if choice.arm is choice.top else ""
     return untried or _largest_failure(choice.arm, s)
@@ -320,6 +315,8 @@ def _after_no_win(choice: Choice, s: Style) -> str:
     gain = choice.gain
     if gain is None or (gain.low > -NARROW and gain.high < NARROW):
         return _largest_failure(choice.arm, s)
+    if len(gain.by_seed) > 1:
+        return "Next: more seeds and more test examples."
     enough = f": about {gain.needed:,} would show a gain of this size" if gain.needed else ""
     return f"Next: more test examples{enough}."
 

@@ -17,16 +17,17 @@ from reports.cost import cost, curves
 from reports.efficiency import dev_curves, efficiency
 from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.error_words import error_types_markdown, error_types_text
+from reports.evidence import evidence
 from reports.flow import flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown
-from reports.recommendation import recommendation
+from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
 from reports.samples import samples
 from reports.tables import best_arm, pair, pairs, seeds, summary
-from reports.wording import MARKDOWN
+from reports.wording import MARKDOWN, PLAIN, Style
 
 
 def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
@@ -128,6 +129,11 @@ def _in_words(run: Run, format: Format, arms: Sequence[str] = ()) -> str:
     if not lines and format == "terminal":
         return "No arm is taken apart; write attribution: true into the spec and run it again.\n"
     return "".join(lines)
+
+
+def recommendation(run: Run, style: Style = PLAIN) -> str:
+    """The answer in words, one paragraph. Raises ReportError as the tables do."""
+    return paragraph(evidence(run), style)
 
 
 def report_markdown(run: Run) -> str:

@@ -146,7 +146,7 @@ def test_intervals_over_seeds_hold_the_truth(case: tuple) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_intervals_over_seeds_hold_the_truth_in_2000_draws(case: tuple) -> None:
-    inside, false = covered(case, 2000)
-    assert inside >= 0.94 - 0.01
-    assert case[3] != 0 or false <= 0.06
+def test_intervals_over_seeds_hold_the_truth_in_600_draws(case: tuple) -> None:
+    inside, false = covered(case, 600)
+    assert inside >= 0.94 - 0.02  # two standard errors
+    assert case[3] != 0 or false <= 0.07

@@ -216,7 +216,8 @@ def test_two_at_once_are_refused(undisturbed: Path, capsys: pytest.CaptureFixtur
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = write_spec(tmp_path)
     assert main(["run", str(spec), "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
-    assert "rollouts" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rollouts" in said and "power: " in said
     assert not (tmp_path / "runs").exists()
 
 

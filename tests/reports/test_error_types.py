@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.records import write_records
+from evaluation.records import read_records, write_records
 from evaluation.types import EvalRecord
 from experiments.cli import TABLES as LISTED
 from experiments.cli import main
@@ -155,19 +156,21 @@ def test_of_very_many_examples_a_sample_is_looked_at_and_the_report_says_so(plan
     assert error_types(run).equals(error_types(load_run(planted)))
 
 
-def test_of_very_many_samples_the_first_are_read_and_the_report_says_so(planted, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("reports.error_types"), "MOST_ANSWERS", 900)
-    for key in ("E0", "E1", "E2"):
-        path = planted / "evals" / key / "records.parquet"
-        once = pd.read_parquet(path)
-        often = pd.concat([once.assign(sample=i) for i in range(5)])
-        often.sort_values(["example_id", "sample"]).to_parquet(path)
+def test_of_very_many_samples_the_first_are_looked_at_and_the_report_says_so(planted, monkeypatch):
+    alone = error_types(load_run(planted))
+    for path in planted.glob("evals/*/records.parquet"):
+        rows = read_records(path)
+        later = [replace(r, sample=i, correct=False, failure="later") for r in rows for i in (1, 2)]
+        write_records(path, [*later, *rows])
     run = load_run(planted)
-    examples = run.answers["E0"]["example_id"].nunique()
-    assert f"in {2 * examples:,} of {5 * examples:,} answers." in report_markdown(run)
-    by_kind = error_types_by_arm(run).groupby("kind")["n"].max()
-    assert by_kind["cluster"] == 2 * examples
-    assert set(error_types(run)["kind"]) == {"subgroup", "cluster"}
+    assert "were looked at" not in report_markdown(run)
+    assert error_types_by_arm(run).groupby("kind")["n"].max()["cluster"] == 3 * len(rows)
+    module = importlib.import_module("reports.error_types")
+    monkeypatch.setattr(module, "MOST_EXAMPLES", 400)
+    monkeypatch.setattr(module, "MOST_READ", 400)
+    run = load_run(planted)
+    assert "at a seed the first 1 were looked at and the first 1 read" in report_markdown(run)
+    assert error_types(run).equals(alone)
 
 
 def test_where_nothing_is_systematic_it_says_so(folder):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.stats import norm
 
 from reports import load_run, recommendation, report_markdown
 from reports.evidence import (
@@ -102,6 +103,23 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
             "Next: more test examples: about 620 would show a gain of this size.",
         ],
         ["Keep", "Take", "no arm is more than", "no arm scores higher"],
+    ),
+    "above zero by itself, not among all that are compared": (
+        outcome(
+            ZERO,
+            at(PROMPT, 0.6, 0.7),
+            differences={
+                ("zero", "prompt"): Difference(0.15, 0.02, 0.28, 0.09, (0.1, 0.2)),
+            },
+        ),
+        "zero",
+        [
+            "No arm beats zero (50.0 % on 300 test examples) beyond noise. prompt, the best, is "
+            "15.0 points above it, and its own interval is above zero, but that is not enough",
+            "(95 % interval +2.0 to +28.0, p = 0.090 after Holm)",
+            "Next: more seeds and more test examples.",
+        ],
+        ["Take", "Keep", "cannot say", "no difference"],
     ),
     "a level arm that is cheaper": (
         outcome(
@@ -303,6 +321,12 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
         ["Take grpo.", "The run is not finished. Not evaluated yet, so absent: both (seed 0)."],
         [],
     ),
+    "arms dropped by halving": (
+        outcome(ZERO, GRPO, dropped=("prompt", "ppo")),
+        "grpo",
+        ["Take grpo.", "Dropped on dev and never tested: prompt and ppo."],
+        ["not finished"],
+    ),
     "a baseline that has its own price": (
         outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 640)), GRPO),
         "grpo",
@@ -376,7 +400,7 @@ def test_no_claim_goes_beyond_its_figures(delta, half, p):
     if "above or below it" in text:
         assert abs(delta) + half < 0.02
     if "p = 0.200" in text:
-        assert "beyond noise" not in text
+        assert "beyond noise" not in text or "No arm beats" in text
 
 
 # and from real run folders
@@ -393,6 +417,13 @@ def test_a_run_folder_says_its_answer_first(folder):
     assert "The run is not finished. Not evaluated yet, so absent: grpo (seed 0)." in head
     assert recommendation(run) == head.replace("*", "")
     assert text.index("Take **shots+grpo**") < text.index("| task |")
+
+
+def test_arms_that_halving_dropped_are_named(folder):
+    row = {"rung": 1, "arm": "ppo", "seed": 0, "budget": {"rollouts": 64}, "rollouts": 64}
+    row |= {"drawn": 64, "dev_score": 0.1, "kept": False}
+    (folder / "allocation.json").write_text(json.dumps({"rows": [row, {**row, "arm": "shots"}]}))
+    assert "Dropped on dev and never tested: ppo." in recommendation(load_run(folder))
 
 
 def _edit(folder: Path, name: str, **changes) -> None:
@@ -435,6 +466,17 @@ def test_a_gain_that_is_format_is_called_so(folder):
     share = evidence(load_run(folder)).formats["shots+grpo"]
     assert share.total == pytest.approx(0.7) and share.format < 0.7
     assert "above all" not in recommendation(load_run(folder))
+
+
+def test_how_many_examples_would_tell_is_the_power_of_the_test(folder):
+    """As the textbook's two normal quantiles say, the level shared among three comparisons."""
+    found = evidence(load_run(folder)).versus("shots", "shots+grpo")
+    assert found is not None and found.needed is not None
+    error = (found.high - found.low) / (2 * 1.96)
+    quantiles = norm.isf(0.05 / 3 / 2) + norm.isf(0.2)
+    assert found.needed == pytest.approx(20 * (quantiles * error / found.delta) ** 2, rel=0.25)
+    sure = evidence(load_run(folder)).versus("zero", "shots+grpo")
+    assert sure is not None and sure.needed is None
 
 
 def test_costs_and_figures_are_those_of_the_tables(folder):
