@@ -16,9 +16,9 @@ from reports.wording import (
     PLAIN,
     Style,
     certainty,
+    doubt,
     duration,
     examples,
-    interval,
     listed,
     signed,
     size,
@@ -177,7 +177,7 @@ def rivals(found: Evidence, choice: Choice, s: Style) -> str:
     if level:
         arm, lead = max(level, key=lambda pair: pair[0].score)
         behind = f"{'lead over' if lead.delta > 0 else 'distance to'} {s.name(arm.name)}"
-        return f"Its {behind}, {size(lead.delta)}, is inside the noise ({interval(lead)})."
+        return f"Its {behind}, {size(lead.delta)}, is {doubt(lead)}."
     if not met or choice.arm.tripped:
         return ""
     arm, lead = min(met, key=lambda pair: pair[1].delta)
@@ -195,7 +195,7 @@ def _left_aside(found: Evidence, choice: Choice, s: Style) -> str:
         return f"{top} scores {size(extra.delta)} more, beyond noise, but costs {much}{each}."
     if extra.delta <= 0:
         return f"{top} scores no more and costs {much}."
-    said = f"{top}'s extra {size(extra.delta)} are inside the noise ({interval(extra)})"
+    said = f"{top}'s extra {size(extra.delta)} are {doubt(extra)}"
     said = f"{said} and cost {much}"
     if extra.high < SMALL:
         return f"{said}."

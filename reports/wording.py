@@ -59,6 +59,13 @@ def certainty(found: Difference) -> str:
     return f"{interval(found)}, {p} after Holm"
 
 
+def doubt(found: Difference) -> str:
+    """Why a difference that is not sure is not: its own interval may exclude zero even so."""
+    own = found.low > 0 or found.high < 0
+    why = "not sure where so many are compared" if own else "inside the noise"
+    return f"{why} ({interval(found)})"
+
+
 def duration(seconds: float) -> str:
     """In the unit in which it is read easily."""
     if seconds < 120:
