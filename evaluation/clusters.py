@@ -121,32 +121,36 @@ def _shuffled(answers: pd.DataFrame) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """Failing answers of half the examples: the terms of the different ones by example.
+    """The terms of one failing answer to each example of a half.
 
-    `chance` are the terms that each example would have by chance.
+    One, for of several guesses one is sooner the usual wrong answer than the single gold answer
+    that stands for chance. `chance` are the terms that each would have by chance.
     """
 
-    cases: list[list[frozenset[str]]]
+    cases: list[frozenset[str]]
     chance: list[frozenset[str]]
 
     @classmethod
     def of(
         cls, failing: pd.DataFrame, terms_A: Sequence[frozenset[str]], half_A: np.ndarray
     ) -> _Half:
-        once_A = half_A & ~failing.duplicated(["example_id", "answer"]).to_numpy()
-        different = failing.iloc[np.flatnonzero(once_A)]
-        cases: dict[str, list[frozenset[str]]] = {}
-        chance: dict[str, frozenset[str]] = {}
-        real = [terms_A[i] for i in np.flatnonzero(once_A).tolist()]
-        rows = zip(different["example_id"], real, reference(different), strict=True)
-        for example, own, by_chance in rows:
-            cases.setdefault(example, []).append(own)
-            chance[example] = chance.get(example, frozenset()) | by_chance
-        return cls(list(cases.values()), list(chance.values()))
+        picked = _one_each(failing, half_A)
+        return cls([terms_A[i] for i in picked], reference(failing.iloc[picked]))
 
     def p(self, rule: Sequence[str]) -> float:
-        k, n = sum(any(set(rule) <= t for t in case) for case in self.cases), len(self.cases)
+        k, n = sum(set(rule) <= case for case in self.cases), len(self.cases)
         return float(upper_tail(k, n, k + _least(rule, self.chance), 2 * n))
+
+
+def _one_each(failing: pd.DataFrame, half_A: np.ndarray) -> list[int]:
+    """The place of one answer to each example of the half, by a hash: none is favoured."""
+    ids, answers = failing["example_id"], failing["answer"]
+    first: dict[str, tuple[str, int]] = {}
+    for place in np.flatnonzero(half_A).tolist():
+        example = str(ids.iloc[place])
+        key = hashlib.sha256(f"{example}/{answers.iloc[place]}".encode()).hexdigest()
+        first[example] = min(first.get(example, (key, place)), (key, place))
+    return [place for _, place in first.values()]
 
 
 def _least(rule: Sequence[str], chance: Sequence[frozenset[str]]) -> int:
@@ -156,10 +160,9 @@ def _least(rule: Sequence[str], chance: Sequence[frozenset[str]]) -> int:
 
 def _rules(found: _Half) -> list[tuple[str, ...]]:
     """A rule for each cluster of the discovery half, the largest first."""
-    real = [own for case in found.cases for own in case][:MOST_ANSWERS]
+    real = found.cases[:MOST_ANSWERS]
     least = max(FEWEST, int(np.ceil(SMALLEST * len(real))))
-    unions = [frozenset().union(*case) for case in found.cases]
-    vocabulary = _telling(unions, found.chance, least)
+    vocabulary = _telling(found.cases, found.chance, least)
     if not vocabulary:
         return []
     has_AT = np.array([[term in row for term in vocabulary] for row in real], dtype=bool)

@@ -19,6 +19,7 @@ from evaluation.intervals import (
     LEVEL,
     Interval,
     difference_interval,
+    difference_p,
     mean_interval,
     pair_interval,
     share_interval,
@@ -81,14 +82,22 @@ class Contrast:
 
 
 def compare(
-    a: pd.Series, b: pd.Series, *, margin: float | None = None, seed: int = 0
+    a: pd.Series,
+    b: pd.Series,
+    *,
+    margin: float | None = None,
+    seed: int = 0,
+    unseen: float | None = None,
 ) -> Comparison:
     """Compare two arms; each has the mean score of an example over its samples, by example id.
 
     Where every score is 0 or 1, the interval is Tango's score interval (`intervals.pair_interval`)
     and the test McNemar's exact one, a binomial test on fixed against broken; else they are
-    `intervals.difference_interval` and a sign-flip permutation test of the mean difference. With a
-    `margin`, is b worse than a by less than that? See `noninferiority`.
+    `intervals.difference_interval` and the larger p of a sign-flip permutation test of the mean
+    difference and of that interval: sign flips alone are wrong of an arm that always answers the
+    same against one that varies. `unseen` is how large a difference may not have shown yet: write
+    1 where scores are means over samples that are each right or wrong. With a `margin`, is b worse
+    than a by less than that? See `noninferiority`.
 
     Raises ValueError when there is no example, when an example is in one arm only, when one is
     in an arm twice, and when the margin is not between 0 and 1.
@@ -96,8 +105,12 @@ def compare(
     a_E, b_E = aligned([a, b])
     difference_E = (b_E - a_E).round(12)  # equal differences may differ in the last bit
     fixed, broken, n = int((difference_E > 0).sum()), int((difference_E < 0).sum()), len(a_E)
-    interval = paired_interval(a_E, b_E)
-    p = mcnemar(fixed, broken) if is_binary(a_E, b_E) else sign_flip(difference_E, seed)
+    interval = paired_interval(a_E, b_E, unseen=unseen)
+    if is_binary(a_E, b_E):
+        p = mcnemar(fixed, broken)
+    else:
+        own = difference_p(difference_E, 1.0, unseen=unseen)
+        p = max(sign_flip(difference_E, seed), own)
     delta = (math.fsum(b_E) - math.fsum(a_E)) / n
     found = Comparison(delta, *interval(LEVEL), p, fixed, broken, n)
     return found if margin is None else noninferiority(found, interval, margin)

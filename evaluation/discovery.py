@@ -60,7 +60,8 @@ class Subgroup:
     `rate_outside` that of all other answers, `lift` the rate over that of all answers, `share`
     the share of all such failures that lie in it. `p` is Fisher's one-sided exact test over the
     examples of the half that found it, `p_adjusted` that of the held-out half, adjusted. Rates
-    of the whole are those by which it was chosen, and so flatter it; `held` is unbiased.
+    of the whole are those by which it was chosen, and so flatter it; `held` does less, as only
+    what it confirms is kept.
     """
 
     target: str

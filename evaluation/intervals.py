@@ -15,7 +15,8 @@ from scipy import optimize, stats
 LEVEL = 0.95
 CAUTION = 1.02  # 2.00 standard errors for 1.96: see `pair_interval`
 BEYOND = 1.5  # see `difference_interval`
-LARGE = 5000  # above so many examples the mean is normal enough, whatever the scores
+LARGE = 5000  # above so many examples the mean is normal enough
+VARIED = 1000  # if so many of their values differ from the median
 HALVINGS = 60  # of a stretch at most 2 long
 
 Interval = tuple[float, float]
@@ -49,12 +50,13 @@ def mean_interval(
     The values seen get Dirichlet weights (Rubin, 1981), and so does half an example at `lowest` and
     half of one at `highest`, which stand for what has not shown yet; of 0/1 scores that would make
     Jeffreys's interval. The quantiles are those of the saddlepoint approximation, not of random
-    draws. Above `LARGE` values it is the t interval. Raises ValueError where lowest = highest.
+    draws. Above `LARGE` values, `VARIED` of them off the median, it is the t interval. Raises
+    ValueError where lowest = highest.
     """
     n = len(values)
     if lowest >= highest:
         raise ValueError(f"values between {lowest} and {highest} leave nothing to be unsure of")
-    if n > LARGE:
+    if _is_large(values):
         mean = math.fsum(values) / n
         half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
         return max(lowest, mean - half), min(highest, mean + half)
@@ -92,11 +94,16 @@ def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = Non
     n, mean = len(values), math.fsum(values) / len(values)
     if np.ptp(values) == 0:
         return min(1.0, 2 * (reach / (reach + abs(mean))) ** n)
-    if n > LARGE:
+    if _is_large(values):
         return float(2 * stats.t.sf(abs(mean) / (np.std(values, ddof=1) / math.sqrt(n)), n - 1))
     end = _end(values, reach, unseen)
     above = float(chance_above(np.sort(values)[None], -end, end)[0])
     return 2 * min(above, 1 - above)
+
+
+def _is_large(values: np.ndarray) -> bool:
+    """Whether the mean is as good as normal: many values, and not nearly all of them equal."""
+    return len(values) > LARGE and np.count_nonzero(values != np.median(values)) > VARIED
 
 
 def _end(values: np.ndarray, reach: float, unseen: float | None) -> float:

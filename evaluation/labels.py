@@ -23,6 +23,7 @@ NOT_JUDGED = ("error", "unclassified")  # no property of the answer, or no class
 REPLY_TOKENS = 32
 SHOWN_CHARS = 1_500
 RESAMPLES = 2_000
+FEWEST = 10  # named answers below which kappa has no interval
 SYSTEM = "You sort wrong answers into classes. Reply with the name of one class and nothing else."
 LABELS = ("example_id", "rule", "label", "reply")
 
@@ -114,7 +115,7 @@ def agreement(labels: pd.DataFrame, *, seed: int = 0) -> Agreement:
     both_P = np.bincount(pair, minlength=len(classes) ** 2)
     kappa = float(_kappas(both_P[None], len(classes))[0]) if len(classes) > 1 else np.nan
     low = high = np.nan
-    if not np.isnan(kappa):
+    if not np.isnan(kappa) and len(rule) >= FEWEST and not (rule == label).all():
         # drawing rows with replacement draws pairs of classes with their frequencies
         drawn_RP = np.random.default_rng(seed).multinomial(
             len(rule), both_P / len(rule), size=RESAMPLES

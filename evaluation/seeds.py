@@ -58,6 +58,7 @@ def compare_seeds(
     *,
     margin: float | None = None,
     seed: int = 0,
+    unseen: float | None = None,
 ) -> Comparison:
     """Arm b against arm a over the seeds both have: `a[s]` and `b[s]` are their scores at one seed.
 
@@ -69,7 +70,7 @@ def compare_seeds(
     if len(a) != len(b) or not a:
         raise ValueError(f"one arm has {len(a)} seeds, the other {len(b)}; give those both have")
     if len(a) == 1:
-        return compare(a[0], b[0], margin=margin, seed=seed)
+        return compare(a[0], b[0], margin=margin, seed=seed, unseen=unseen)
     score_SE = np.array(aligned([*a, *b]))
     a_SE, b_SE = score_SE[: len(a)], score_SE[len(a) :]
     a_E, b_E = _mean(a_SE), _mean(b_SE)
@@ -78,7 +79,7 @@ def compare_seeds(
     delta = (math.fsum(b_E) - math.fsum(a_E)) / len(a_E)
     fixed, broken = int((difference_E > 0).sum()), int((difference_E < 0).sum())
     # right and wrong answers differ by 1, though means over seeds may not have shown it
-    unseen = 1.0 if is_binary(score_SE) else None
+    unseen = 1.0 if is_binary(score_SE) else unseen
     examples = paired_interval(a_E, b_E, unseen=unseen)
     agree = is_binary(a_E, b_E)
     p = mcnemar(fixed, broken) if agree else difference_p(difference_E, 1.0, unseen=unseen)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ALPHA = 0.05
+MOST_LOG = 600.0  # evidence beyond e to this is shown as that
 BETS = 30
 
 
@@ -45,7 +46,9 @@ def worse_by_now(differences: np.ndarray, *, margin: float = 0.0, alpha: float =
         raise ValueError(f"margin {margin} is no difference of scores; write one from 0 up to 1")
     if len(value_E) == 0:
         return Verdict(False, 1.0, 0, None)
-    capital_E = np.maximum.accumulate(np.exp(_log_capital(value_E[None], -margin)[0]))
+    capital_E = np.maximum.accumulate(
+        np.exp(np.minimum(_log_capital(value_E[None], -margin)[0], MOST_LOG))
+    )
     settled = np.flatnonzero(capital_E >= 1 / alpha)
     at = int(settled[0]) + 1 if len(settled) else None
     return Verdict(at is not None, float(capital_E[-1]), len(value_E), at)

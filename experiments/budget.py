@@ -10,7 +10,7 @@ from __future__ import annotations
 from experiments.errors import SpecError
 from experiments.methods import KINDS
 from experiments.plan import Stage
-from experiments.spec import ExperimentSpec
+from experiments.spec import ExperimentSpec, Step
 from experiments.store import RunFolder, damaged
 from lm.ledger import Caps, Ledger
 
@@ -36,9 +36,12 @@ def read_ledger(folder: RunFolder, key: str) -> Ledger:
 
 def check_budget(spec: ExperimentSpec, rollouts: int | None, dev: int) -> None:
     """Raises SpecError where `rollouts` for an arm let its first method measure nothing: a prompt
-    method needs all its examples of dev (which has `dev`) for the incoming prompt and for one more.
+    method needs all its examples of dev (which has `dev`) for the incoming prompt and for one more,
+    a weight method in the first rung of `allocate` its steps up to the first look at dev.
     """
     for chain in spec.arms.values():
+        if rollouts is not None and chain and spec.rungs():
+            _check_rung(chain[0], rollouts)
         if rollouts is None or not chain or KINDS[chain[0].kind].moves != "prompt":
             continue
         needed = 2 * min(chain[0].config["dev_examples"], dev)
@@ -48,3 +51,16 @@ def check_budget(spec: ExperimentSpec, rollouts: int | None, dev: int) -> None:
                 f"incoming prompt on {needed // 2} dev examples; write {needed} or more, or fewer "
                 "dev_examples"
             )
+
+
+def _check_rung(step: Step, rollouts: int) -> None:
+    config = KINDS[step.kind].config.model_validate(step.config)
+    steps, every = step.config.get("steps"), step.config.get("eval_every")
+    if KINDS[step.kind].moves != "weights" or not steps or not every:
+        return
+    needed = min(every, steps) * (config.expected_rollouts() // steps)
+    if rollouts < needed:
+        raise SpecError(
+            f"allocate: the first rung gives {rollouts} rollouts, and {step.name} looks at dev "
+            f"after {needed} only; write a larger budget, or a smaller eval_every"
+        )

@@ -69,8 +69,9 @@ def _noted(experiment: Experiment, folder: RunFolder) -> list[Row]:
 
 
 def _plan(experiment: Experiment) -> str:
-    keys = [(arm.name, arm.seed, [s.key for s in arm.stages]) for arm in experiment.plan.arms]
-    return digest(experiment.exam, keys, [asdict(rung) for rung in experiment.spec.rungs()])
+    """What the decisions depend on: test, and the order of the arms, are not in it."""
+    keys = [[arm.name, arm.seed, *(s.key for s in arm.stages)] for arm in experiment.plan.arms]
+    return digest(sorted(keys), [asdict(rung) for rung in experiment.spec.rungs()])
 
 
 def _run_rung(

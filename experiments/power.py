@@ -80,15 +80,16 @@ def describe_power(design: Design, n: int | None, difference: float | None) -> I
     yield "seeds that differ add to this; it is the chance for one seed, or for seeds that agree"
 
 
-def dry_run_line(n: int, arms: int) -> str:
-    """What `n` test examples show at worst, for all pairs of `arms` arms at once."""
+def dry_run_line(n: int, arms: int, seeds: int = 1) -> str:
+    """What `n` test examples show, for all pairs of `arms` arms at once."""
     design = Design(comparisons=max(1, comb(arms, 2)))
     if isnan(size := design.smallest(n)):
         return f"power: {n} test examples are too few to show any difference between arms"
+    several = "; seeds that differ add to it, few of them much" if seeds > 1 else ""
     return (
         f"power: {n} test examples show a difference of {100 * size:.1f} points with a chance of "
         f"80 %, {_level(design)}, where the baseline is right half the time and the arms have "
-        "nothing in common; less is enough elsewhere (tasklift power)"
+        f"nothing in common (tasklift power says it for others){several}"
     )
 
 

@@ -170,6 +170,11 @@ class ExperimentSpec(_Section):
             object.__setattr__(self, "budget", each)
         if self.budget is None:
             raise ValueError("allocate: of what? write budget: {rollouts: 5000}")
+        if self.attribution:
+            raise ValueError(
+                "attribution: its cells may be arms that allocate dropped, and test is not opened "
+                "for those; write attribution: false, and take the winner apart in another run"
+            )
         return self
 
     def contenders(self) -> list[str]:

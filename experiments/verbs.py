@@ -33,8 +33,9 @@ def run(options: Namespace) -> int:
         done = RunFolder(options.out / spec.name).done_stages()
         more = [*describe_cells(spec, plan), *describe_rungs(spec.rungs())]
         print("\n".join([*describe(spec, plan, done), *more]))
+        tested = 2 if spec.rungs() else len(spec.arms)  # halving opens test for two
         if len(spec.arms) > 1:
-            print(dry_run_line(prepared.tested, len(spec.arms)))
+            print(dry_run_line(prepared.tested, tested, len(spec.seeds)))
         return 0
     from experiments.run import run as run_spec
 

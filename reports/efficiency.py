@@ -168,6 +168,7 @@ def _spent(run: Run, key: str, row: dict[str, Any]) -> dict[str, float]:
     """What a stage had spent at a row of its metrics. A proposer of another size is not told apart
     by point: the FLOPs of all answers are shared out by their tokens."""
     told = {"rollouts": row.get("rollouts"), **row.get("spent", {})}
+    told = {name: value for name, value in told.items() if value is not None}
     known = {axis: float(told.get(axis, "nan")) for axis in AXES if axis != "flops"}
     if "tokens" not in told:
         return known | {"flops": float("nan")}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from evaluation.compare import Comparison
-from evaluation.power import POWER, needed_examples, t_power
+from evaluation.power import POWER, mcnemar_power, needed_examples, t_power
 from reports.answers import still_failing
 from reports.attribution import attributions
 from reports.budget import allocation
@@ -29,7 +29,7 @@ class Spent:
     """What it took to make an arm, mean over its seeds; answers to dev and test are not in it."""
 
     rollouts: float = 0.0
-    tokens: float = 0.0  # of those rollouts
+    tokens: float = 0.0  # written in those rollouts
     seconds: float = 0.0
 
     def times(self, other: Spent) -> float:
@@ -227,22 +227,28 @@ def _difference(run: Run, a: str, b: str) -> Difference | None:
 def _needed(found: Comparison, family: int) -> int | None:
     """Test examples with which a difference of this size would be beyond noise in 4 of 5 runs.
 
-    By `evaluation.power`, to two digits, the level shared among the `family` of comparisons; the
-    spread of the differences is the interval's. None where the examples are enough, where none
+    By `evaluation.power`, up to the next two digits, the level shared among the `family` of
+    comparisons: that of McNemar's test with the share of fixed and broken pairs found, or of a t
+    test with the spread that the interval tells. None where the examples are enough, where none
     would be, and over several seeds, which are a part of that spread.
     """
     if not found.delta or found.seeds > 1:
         return None
     sd = (found.high - found.low) / (2 * NORMAL) * math.sqrt(found.n)
+    fixed, broken = found.fixed / found.n, found.broken / found.n
+    right_or_wrong = abs(found.delta - (fixed - broken)) < 1e-9
 
     def power(n: int) -> float:
+        if right_or_wrong:
+            return mcnemar_power(n, fixed, broken, LEVEL / family)
         return t_power(n, found.delta, sd, LEVEL / family)
 
     try:
         wanted = needed_examples(power, POWER)
     except ValueError:
         return None
-    return int(round(wanted, 1 - int(math.log10(wanted)))) if wanted > found.n else None
+    unit = 10 ** max(0, int(math.log10(wanted)) - 1)
+    return unit * math.ceil(wanted / unit) if wanted > found.n else None
 
 
 def _format(run: Run, name: str) -> FormatShare | None:

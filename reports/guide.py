@@ -27,7 +27,8 @@ same test examples and were scored by the task's own scorer, whatever reward the
   table of pairs) of the delta. What seeds add to the uncertainty is in the interval and in p, with
   the few degrees of freedom that few seeds have: seeds count as drawn at random, as examples do.
 - **p**: two-sided, paired by example: McNemar's exact test where every score is 0 or 1, else a
-  permutation test of the mean difference with 9,999 random sign flips. Over seeds that differ, it
+  permutation test of the mean difference with 9,999 random sign flips, or the p of the interval
+  where that is larger. Over seeds that differ, it
   belongs to the interval.
 - **p (Holm)**: adjusted for all comparisons of this report at once. The family is every pair of
   arms, over their seeds; all tables show p from this one family. Below 0.05 a difference is
@@ -87,8 +88,8 @@ same test examples and were scored by the task's own scorer, whatever reward the
   Both were found on one half of the examples (Fisher's exact test, false-discovery rate 10 %,
   Benjamini and Hochberg) and are listed only if the other half confirmed them: **p (Holm)** is its
   p, adjusted for all that was to be confirmed, and **on the held-out half** gives its counts, the
-  only ones that choosing has not flattered. In these tests all samples and seeds of one example are
-  one case.
+  ones that choosing has flattered least (only what they confirm is listed). In these tests all
+  samples and seeds of one example are one case.
 - **format** and **capability** (`--table format`) split what arm b gains over arm a in right
   answers: *format* is what comes from answers that failed on format in either of the two (not of
   the form asked for: empty, truncated, repetition, unparsable, and what the task declares),

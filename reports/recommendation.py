@@ -212,7 +212,7 @@ def seeds(found: Evidence, choice: Choice, s: Style) -> str:
         return ""
     if len(by_seed) < 2:
         return "This is one seed; how another would score is not known."
-    return f"All {len(by_seed)} seeds gain ({span})."
+    return f"All {len(by_seed)} seeds gain ({span})." if min(by_seed) > 0 else ""
 
 
 def cost(found: Evidence, choice: Choice, s: Style) -> str:
@@ -220,7 +220,7 @@ def cost(found: Evidence, choice: Choice, s: Style) -> str:
     spent = choice.arm.spent
     if not choice.is_win or choice.gain is None or not (spent.seconds or spent.rollouts):
         return ""
-    drawn = f"{spent.rollouts:,.0f} rollouts ({spent.tokens:,.0f} tokens)"
+    drawn = f"{spent.rollouts:,.0f} rollouts ({spent.tokens:,.0f} tokens written)"
     further = spent.seconds - found.arm(found.baseline).spent.seconds
     each = f"; a point cost {duration(further / (100 * choice.gain.delta))}" if further > 0 else ""
     took = [drawn] * bool(spent.rollouts) + [duration(spent.seconds)] * bool(spent.seconds)
@@ -246,7 +246,7 @@ def chain(found: Evidence, choice: Choice, s: Style) -> str:
 def form(found: Evidence, choice: Choice, s: Style) -> str:
     """How much of the gain is answering in the form asked for."""
     share = found.formats.get(choice.arm.name)
-    if not choice.is_win or share is None or share.format < SOME * share.total:
+    if not choice.is_win or share is None or not 0 < SOME * share.total <= share.format:
         return ""
     gained = f"Of the {size(share.total)} it gained in right answers"
     said = f"{gained}, {100 * share.format:.1f} are format"

@@ -26,7 +26,7 @@ from reports.reads import reads, reads_markdown
 from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
 from reports.samples import samples
-from reports.tables import best_arm, pair, pairs, seeds, summary
+from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
 from reports.wording import MARKDOWN, PLAIN, Style
 
 
@@ -163,6 +163,9 @@ def report_markdown(run: Run) -> str:
     parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)
+    else:
+        best = None
+    if best is not None and shared_seeds(run, run.baseline, best):
         title = f"From {escape.markdown(run.baseline)} to {escape.markdown(best)}"
         parts.append(_section(title, flow(run, run.baseline, best)))
         if said := format_in_words(run, run.baseline, best):

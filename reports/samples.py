@@ -8,6 +8,7 @@ from evaluation.passes import pass_at_k
 from evaluation.seeds import score_seeds
 from reports.load import Run
 from reports.once import once_a_run
+from reports.tables import said
 
 SAMPLES = (
     *("arm", "seeds", "n", "samples", "k", "mean_at_k", "mean_low", "mean_high"),
@@ -34,7 +35,7 @@ def _rows(run: Run, name: str) -> list[dict[str, object]]:
     most = min(int(count["samples"].to_numpy().min()) for count in counts)
     if most == 1:
         return []
-    mean = score_seeds([run.scores[key] for key in evals])
+    mean = said(run, name, lambda: score_seeds([run.scores[key] for key in evals]))
     found = []
     for k in sorted({2**power for power in range(most.bit_length())} | {most}):
         passes = [

@@ -136,7 +136,15 @@ def arm_scores(run: Run, name: str) -> list[float]:
 def _compared(run: Run, a: str, b: str, margin: float | None = None) -> Comparison:
     met = shared_seeds(run, a, b)
     a_S, b_S = ([_scores(run, name, seed) for seed in met] for name in (a, b))
-    return _said(run, f"{a} and {b}", lambda: compare_seeds(a_S, b_S, margin=margin))
+    unseen = 1.0 if right_or_wrong(run) else None
+    return said(run, f"{a} and {b}", lambda: compare_seeds(a_S, b_S, margin=margin, unseen=unseen))
+
+
+@once_a_run
+def right_or_wrong(run: Run) -> bool:
+    """Whether every single answer scores 0 or 1, whatever means over samples are."""
+    scores = (run.answers[arm.eval]["score"].to_numpy() for arm in run.arms)
+    return all(bool(((score == 0) | (score == 1)).all()) for score in scores)
 
 
 def _scores(run: Run, name: str, seed: int) -> pd.Series:
@@ -144,7 +152,7 @@ def _scores(run: Run, name: str, seed: int) -> pd.Series:
     return run.scores[key]
 
 
-def _said(run: Run, who: str, found: Callable[[], T]) -> T:
+def said(run: Run, who: str, found: Callable[[], T]) -> T:
     try:
         return found()
     except ValueError as error:
@@ -153,7 +161,7 @@ def _said(run: Run, who: str, found: Callable[[], T]) -> T:
 
 def _row(run: Run, name: str) -> dict[str, object]:
     arms = [arm for arm in run.arms if arm.arm == name]
-    score = _said(run, name, lambda: score_seeds([run.scores[arm.eval] for arm in arms]))
+    score = said(run, name, lambda: score_seeds([run.scores[arm.eval] for arm in arms]))
     costs = [_costs(run, arm) for arm in arms]
     return {
         "arm": name,
@@ -175,7 +183,9 @@ def _seed_row(run: Run, arm: Arm) -> dict[str, object]:
     base = [a.eval for a in run.arms if (a.arm, a.seed) == (run.baseline, arm.seed)]
     found = None
     if base and arm.arm != run.baseline:
-        found = _said(run, f"{arm.arm}, seed {arm.seed}", lambda: compare(run.scores[base[0]], own))
+        unseen = 1.0 if right_or_wrong(run) else None
+        who = f"{arm.arm}, seed {arm.seed}"
+        found = said(run, who, lambda: compare(run.scores[base[0]], own, unseen=unseen))
     return {
         "arm": arm.arm,
         "seed": arm.seed,

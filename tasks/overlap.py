@@ -15,8 +15,10 @@ What all examples share is a frame and not what is asked: words and pairs that m
 `FRAME_SHARE` of the examples have do not count, and with fewer than `FEW_SHINGLES` others nothing
 is called near. So "go" is not "goes", and "Tom has 3 apples" is not "Tom has 4 apples".
 
-Not found: paraphrases, a word changed in a shorter text, translations. MinHash only
-proposes the pairs (`tasks.minhash`); each one is then compared for what it is.
+Not found: paraphrases, translations, a word changed in a shorter text, and families of eight or
+more texts that differ in a word, where they are more than 5 % of the examples, so that their words
+count as frame. MinHash only proposes the pairs (`tasks.minhash`); each one is then compared for
+what it is.
 """
 
 from __future__ import annotations

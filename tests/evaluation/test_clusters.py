@@ -102,6 +102,18 @@ def test_a_label_said_too_often_is_a_cluster_and_guessing_is_not():
     assert [cluster.name for cluster in clusters(stuck)] == ['says "blue"']
 
 
+def test_guessing_anew_at_every_seed_is_no_cluster():
+    labels = ["red", "green", "blue", "black", "white"]
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        asked = [(f"what is {word(rng)} like", rng.choice(labels)) for _ in range(200)]
+        seeds = [frame([(q, gold, rng.choice(labels)) for q, gold in asked]) for _ in range(3)]
+        guesses = pd.concat([one.assign(sample=i) for i, one in enumerate(seeds)])
+        found += bool(clusters(guesses[guesses["answer"] != guesses["gold"]]))
+    assert found <= 1
+
+
 def noise(seed: int, n: int = 120) -> pd.DataFrame:
     """Of five kinds: unrelated words, other examples' gold answers, slips of one letter; sentences
     and single words of the few words that the golds are made of, too."""

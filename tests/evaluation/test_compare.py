@@ -12,6 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluation.compare import adjust, compare, score_interval
+from evaluation.significance import sign_flip
 
 
 def _series(values) -> pd.Series:
@@ -50,10 +51,23 @@ def test_the_interval_is_close_to_the_normal_one_on_many_examples():
 def test_graded_arms_get_an_exact_permutation_test_when_small():
     rng = np.random.default_rng(4)
     a, b = rng.random(9), rng.random(9)
-    result = compare(_series(a), _series(b))
+    found = sign_flip(b - a, 0)
     signs = np.array(np.meshgrid(*[[-1, 1]] * 9)).reshape(9, -1)
     means = np.abs(((b - a)[:, None] * signs).mean(axis=0))
-    assert result.p == pytest.approx((means >= abs((b - a).mean()) - 1e-12).mean())
+    assert found == pytest.approx((means >= abs((b - a).mean()) - 1e-12).mean())
+    assert compare(_series(a), _series(b)).p >= found
+
+
+@pytest.mark.parametrize(("n", "rate", "samples"), [(50, 0.03, 5), (100, 0.02, 8)])
+def test_an_arm_that_always_says_the_same_is_not_called_different(n, rate, samples):
+    """Both are right equally often; one answers alike in all its samples, the other anew."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        a = rng.binomial(1, rate, n).astype(float)
+        b = rng.binomial(samples, rate, n) / samples
+        wrong += compare(_series(a), _series(b), unseen=1.0).p < 0.05
+    assert wrong <= 0.05 * 300 + 3 * np.sqrt(300 * 0.05 * 0.95)
 
 
 def test_graded_test_agrees_with_the_t_test_on_many_examples():

@@ -12,6 +12,9 @@ import yaml
 
 from experiments.allocation import BudgetSpec, HalvingSpec, Rung, rungs, share
 from experiments.cli import main
+from experiments.halving import _plan
+from experiments.prepare import prepare
+from experiments.spec import load_spec
 from lm.ledger import BudgetExhausted, Caps, Ledger, Paused
 from reports import allocation, budget, load_run, report_markdown, summary
 
@@ -67,6 +70,20 @@ def test_each_decision_follows_from_the_scores(halved: Path) -> None:
     assert all(row["kept"] and not row["rollouts"] for row in found if row["arm"] == "zero-shot")
     # one that cannot learn is out at once
     assert not next(row for row in found if row["arm"] == "still")["kept"]
+
+
+def test_neither_test_nor_the_order_of_arms_undoes_a_decision(halved: Path) -> None:
+    folder = halved.parent.parent
+    spec = load_spec(folder / "spec.yaml")
+    turned = {name: spec.arms[name] for name in reversed(list(spec.arms))}
+    other = spec.model_copy(update={"arms": turned})
+    plans = {_plan(prepare(one, folder)) for one in (spec, other)}
+    fewer = spec.model_copy(update={"splits": spec.splits.model_copy(update={"test": 5})})
+    assert plans | {_plan(prepare(fewer, folder))} == {
+        json.loads((halved / "allocation.json").read_text())["plan"]
+    }
+    slower = spec.model_copy(update={"seeds": [1]})
+    assert _plan(prepare(slower, folder)) not in plans
 
 
 def test_a_rung_is_kept_within_a_batch(halved: Path) -> None:
@@ -196,7 +213,19 @@ def test_a_pause_is_no_end() -> None:
         ({"allocate": {"halfing": {}}}, ["halfing", "did you mean 'halving'"]),
         ({"arms": {"zero-shot": [], "quick": ["quick"]}}, ["two arms"]),
         ({"baseline": "quick"}, ["baseline", "zero-shot: []"]),
-        ({"budget": {"rollouts": 14}}, ["budget: 7 rollouts", "write 8 or more"]),
+        ({"budget": {"rollouts": 14}}, ["allocate", "7 rollouts", "still", "after 8 only"]),
+        (
+            {
+                "budget": {"rollouts": 7},
+                "arms": {
+                    "zero-shot": [],
+                    "a": ["bootstrap"],
+                    "b": [{"bootstrap": {"style": "cot"}}],
+                },
+            },
+            ["budget: 7 rollouts", "write 8 or more"],
+        ),
+        ({"attribution": True}, ["attribution", "allocate dropped", "attribution: false"]),
     ],
 )
 def test_bad_allocations(

@@ -72,7 +72,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
             "(95 % interval +26.0 to +34.0, p < 0.001 after Holm).",
             "The next, prompt, is 10.0 points behind, beyond noise.",
             "one seed",
-            "3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 33 seconds.",
+            "3,200 rollouts (29,000 tokens written) and 17 minutes; a point cost 33 seconds.",
             "What still fails most is tense, all 60 wrong answers: another tense.",
             "Next: chain prompt and grpo; each helps alone.",
         ],
@@ -330,7 +330,7 @@ OUTCOMES: dict[str, tuple[Evidence, str, list[str], list[str]]] = {
     "a baseline that has its own price": (
         outcome(at(ZERO, 0.5, spent=Spent(900, 3000, 640)), GRPO),
         "grpo",
-        ["It took 3,200 rollouts (29,000 tokens) and 17 minutes; a point cost 12 seconds."],
+        ["It took 3,200 rollouts (29,000 tokens written) and 17 minutes; a point cost 12 seconds."],
         [],
     ),
     "a baseline not evaluated": (
@@ -412,7 +412,7 @@ def test_a_run_folder_says_its_answer_first(folder):
     head = text.splitlines()[2]
     assert head.startswith("Take **shots+grpo**. It scores 90.0 % on only 20 test examples")
     assert "70.0 points above **zero**" in head
-    assert "over **shots**, 30.0 points, is inside the noise" in head
+    assert "over **shots**, 30.0 points, is not sure where so many are compared" in head
     assert "*tense*, all 2 wrong answers: another tense." in head
     assert "The run is not finished. Not evaluated yet, so absent: grpo (seed 0)." in head
     assert recommendation(run) == head.replace("*", "")
