@@ -103,7 +103,7 @@ def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = Non
 
 def _is_large(values: np.ndarray) -> bool:
     """Whether the mean is as good as normal: many values, and not nearly all of them equal."""
-    return len(values) > LARGE and np.count_nonzero(values != np.median(values)) > VARIED
+    return len(values) > LARGE and bool(np.count_nonzero(values != np.median(values)) > VARIED)
 
 
 def _end(values: np.ndarray, reach: float, unseen: float | None) -> float:

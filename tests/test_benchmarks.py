@@ -68,9 +68,12 @@ def test_prompt_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     changes = [word for change in TINY for word in ("--set", change)]
     prompt_methods.main(["--out", str(tmp_path), *changes])
     rows = re.findall(r"^\| (\S+) \| \d+\.\d % \|(.*)$", capsys.readouterr().out, re.M)
-    assert [name for name, _ in rows].count("zero-shot") == 2 and len(rows) == 2 * 10
-    searched = [rest for name, rest in rows if name != "zero-shot"]
-    assert all(re.search(r" \| \d+ \| \d+ \| (done|cap) \|$", rest) for rest in searched)
+    assert [name for name, _ in rows].count("zero-shot") == 3 and len(rows) == 2 * 10 + 7
+    ended = r" \| \d+ \| \d+ \| (done|cap%s) \|$"
+    for name, rest in rows:
+        # DSPy's own requests do not fit into the window of a tiny model
+        too_long = r"|the proposing model failed \(PromptTooLong\).*" * name.endswith("-dspy")
+        assert name == "zero-shot" or re.search(ended % too_long, rest), (name, rest)
 
 
 def test_tables(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from evaluation.types import Policy
-from experiments import run as running
+from experiments import answering
 from experiments.attribution import cells, describe_cells
 from experiments.cli import main
 from experiments.plan import make_plan
@@ -143,7 +143,7 @@ def test_on_from_the_start_it_is_the_same(
 
 
 def test_stopped_between_cells_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate, asked = running._evaluate, []
+    evaluate, asked = answering._evaluate, []
 
     def stop_at_the_second(*arguments: Any) -> None:
         asked.append(arguments[1].name)
@@ -151,12 +151,12 @@ def test_stopped_between_cells_it_goes_on(folder: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         evaluate(*arguments)
 
-    monkeypatch.setattr(running, "_evaluate", stop_at_the_second)
+    monkeypatch.setattr(answering, "_evaluate", stop_at_the_second)
     assert run(folder, *ON) == 130
     assert entries(folder)["grpo+prompt"]["cells"] is None
     assert main(["report", str(folder / "runs/apart")]) == 0
     first = stamps(folder)
-    monkeypatch.setattr(running, "_evaluate", evaluate)
+    monkeypatch.setattr(answering, "_evaluate", evaluate)
     assert run(folder, *ON) == 0
     assert first.items() <= stamps(folder).items()
     assert all(entries(folder)[arm]["cells"] for arm in APART)

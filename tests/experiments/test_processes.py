@@ -186,11 +186,11 @@ def rows(stage: Path) -> list[dict[str, Any]]:
 
 
 def counts(stage: Path) -> dict[str, Any]:
-    """All that a stage has spent, but for time and for how it was put into calls."""
+    """All that a stage has spent, but for time, memory and how it was put into calls."""
     ledger = json.loads((stage / "ledger.json").read_text())
     for usage in ledger["usage"].values():
         del usage["seconds"], usage["calls"]
-    return {k: v for k, v in ledger.items() if not k.endswith("_seconds")}
+    return {k: v for k, v in ledger.items() if not k.endswith(("_seconds", "peak_bytes"))}
 
 
 pytestmark = pytest.mark.slow

@@ -146,8 +146,8 @@ def test_summary_has_the_promised_columns(
     assert main(words) == 0
     header = capsys.readouterr().out.splitlines()[0].replace('"', "")
     assert header == (
-        "arm,seed,n,score,ci_low,ci_high,delta,delta_low,delta_high,p,p_adjusted,fixed,broken,"
-        "rollouts,completion_tokens,train_steps,seconds"
+        "arm,seeds,n,score,ci_low,ci_high,seed_sd,delta,delta_low,delta_high,p,p_adjusted,fixed,"
+        "broken,rollouts,completion_tokens,train_steps,seconds"
     )
 
 
