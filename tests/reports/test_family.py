@@ -25,6 +25,11 @@ class Nothing:
     info: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
+    def answers(self) -> dict[str, pd.DataFrame]:
+        """One answer an example."""
+        return {key: pd.DataFrame({"score": score}) for key, score in self.scores.items()}
+
+    @cached_property
     def arm_names(self) -> list[str]:
         return list(dict.fromkeys(arm.arm for arm in self.arms))
 
