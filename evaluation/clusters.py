@@ -8,8 +8,8 @@ own way stay outside, and where all are, no cluster is reported. A cluster is th
 the one or two terms which say best who is in it: it has the answers for which the rule holds, which
 anybody can check in the records. The held-out half confirms the rule: it must hold there more often
 than chance, by Fisher's exact test after Holm over the clusters found. Several failing answers to
-one example are not independent: in every test an example is one case, which has what any of its
-answers has.
+one example are not independent: in every test an example is one case, told by one of its failing
+answers, which a hash picks.
 """
 
 from __future__ import annotations

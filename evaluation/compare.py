@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
+from evaluation.exact import holm
 from evaluation.intervals import (
     LEVEL,
     Interval,
@@ -167,12 +167,10 @@ def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with `p_adjusted`: Holm's step-down over all of them as one family.
 
     Holm (1979) keeps the chance of any false claim in the family below the level, whatever the
-    dependence between the comparisons (statsmodels).
+    dependence between the comparisons (`evaluation.exact.holm`).
     """
-    if not comparisons:
-        return []
-    adjusted = np.asarray(multipletests([c.p for c in comparisons], method="holm")[1])
-    return [replace(c, p_adjusted=float(p)) for c, p in zip(comparisons, adjusted, strict=True)]
+    adjusted = holm([found.p for found in comparisons])
+    return [replace(c, p_adjusted=p) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
 def score_interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float]:

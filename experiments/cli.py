@@ -46,6 +46,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
     run.set_defaults(do=verbs.run)
 
+    _add_reports(verb)
+    _add_policies(verb)
+    _add_tasks(verb)
+    return main
+
+
+def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs that read a run folder."""
     answer = verb.add_parser("answer", help="in words: which arm, how sure, at what cost")
     answer.add_argument("run", type=Path, help="runs/NAME")
     answer.set_defaults(do=verbs.answer)
@@ -77,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     failures.add_argument("--format", choices=FORMATS, default="terminal")
     failures.set_defaults(do=verbs.failures)
 
+
+def _add_policies(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs that load a policy."""
     evaluation = verb.add_parser("eval", help="score a model on a task, or an arm of a run on dev")
     evaluation.add_argument("task")
     evaluation.add_argument("--model", default="smollm2-135m", help="alias, folder, .gguf, Hub id")
@@ -97,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--seed", type=int, help="default: the arm's first")
     export.set_defaults(do=verbs.export)
 
+
+def _add_tasks(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs about tasks and what is installed, before anything is run."""
     power = verb.add_parser("power", help="what difference can be seen, and with how many examples")
     power.add_argument("task", nargs="?", help="take --n from its test split")
     power.add_argument("--n", type=_positive, help="test examples")
@@ -118,7 +132,6 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = verb.add_parser("doctor", help="what is installed, what is missing")
     doctor.set_defaults(do=verbs.doctor)
-    return main
 
 
 def _bad_input() -> tuple[type[Exception], ...]:

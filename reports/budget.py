@@ -41,7 +41,8 @@ def allocation(run: Run) -> pd.DataFrame:
     `budget` is what the arm might have spent by the end of the rung, along its chain and from its
     beginning, `rollouts` what it had. `drawn` are the rollouts drawn in this rung for this row:
     steps that a weight method took again are in it, stages shared with a row above are not; so the
-    sum of `drawn` is what the whole search has cost. `dev_score` is the evaluator's on all of dev,
+    sum of `drawn` is what a search that was never killed has cost (a killed rung forgets what it
+    had drawn). `dev_score` is the evaluator's on all of dev,
     `decision` kept or dropped. A dropped arm was not opened on test. Empty without `allocate`.
     """
     rows = [
