@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
-from evaluation.types import EvalRecord, Policy, Progress, ScoreFunction
+from evaluation.types import BestOf, EvalRecord, Policy, Progress, ScoreFunction
 from lm.types import LanguageModel, Sampling
 from tasks.types import Example
+
+ASKED_AT_ONCE = 128  # draws, where each example takes several
 
 
 def ask_all(
@@ -24,8 +26,11 @@ def ask_all(
 ) -> list[EvalRecord]:
     """One record for each example and sample; see `evaluate` and `evaluate_program`.
 
-    A program keeps the answers to its steps in `folder`. dspy is loaded for a program only.
+    A program keeps the answers to its steps in `folder`. dspy is loaded for a program only. Where
+    the policy picks one of n answers there is one record for each pick.
     """
+    if policy.best_of is not None:
+        return _choosing(model, policy, policy.best_of, examples, score, sampling, split, progress)
     if policy.program is None:
         return evaluate(
             model, policy.prompt, examples, score, sampling, split=split, progress=progress
@@ -34,4 +39,30 @@ def ask_all(
 
     return evaluate_program(
         model, policy, examples, score, sampling, split=split, folder=folder, progress=progress
+    )
+
+
+def _choosing(
+    model: LanguageModel,
+    policy: Policy,
+    best_of: BestOf,
+    examples: Sequence[Example],
+    score: ScoreFunction,
+    sampling: Sampling,
+    split: str,
+    progress: Progress,
+) -> list[EvalRecord]:
+    from reward_models.best_of import chooser
+
+    policy.refuse_program("best_of")
+    return evaluate(
+        model,
+        policy.prompt,
+        examples,
+        score,
+        best_of.sampling(sampling),
+        split=split,
+        progress=progress,
+        batch=max(1, ASKED_AT_ONCE // best_of.n),
+        choose=chooser(best_of, policy.prompt, examples, model.ledger),
     )
