@@ -203,7 +203,9 @@ class ExperimentSpec(_Section):
     @model_validator(mode="after")
     def _decoding_comes_last(self) -> ExperimentSpec:
         for arm, chain in self.arms.items():
-            early = next((step for step in chain[:-1] if KINDS[step.kind].moves == "decoding"), None)
+            early = next(
+                (step for step in chain[:-1] if KINDS[step.kind].moves == "decoding"), None
+            )
             if early is not None:
                 raise ValueError(
                     f"arms.{arm}: {early.name} says how the finished policy answers, and "

@@ -11,15 +11,26 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from evaluation.evaluate import Choose
 from evaluation.types import BestOf, Context, Policy, ScoreFunction
 from lm.ledger import Ledger
 from lm.types import Chat, Completion
-from reward_models.best_of_config import MAJORITY, BestOfConfig
-from reward_models.config import name_of, parse_reward, reads_gold, reward_digest
+from reward_models.best_of_config import BestOfConfig
+from reward_models.config import (
+    FUNCTION,
+    MAJORITY,
+    AnyReward,
+    dump_reward,
+    name_of,
+    parse_reward,
+    reads_gold,
+    singles,
+)
+from reward_models.content import content_digest
 from reward_models.load import check_reward, load_reward
-from reward_models.types import RewardError, RewardModel
+from reward_models.types import RewardError, RewardModel, Unsolved
 from tasks.text import normalize
 from tasks.types import Example, Prompt, Score
 
@@ -40,15 +51,21 @@ class ChooseBest:
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
-        """Raises RewardError for a reward that reads gold, and what `check_reward` raises."""
+        """Raises RewardError for a reward that reads gold, and what `check_reward` raises.
+
+        Functions are tried on one question: it shows now, not after hours of training, whether
+        they can do without the answer.
+        """
         policy.refuse_program("best_of")
         if self.config.reward == MAJORITY:
             return
         refuse_gold(self.config.reward)
-        examples = blind([*train, *dev])
-        check_reward(
-            self.config.reward, score=no_score, prompt=policy.prompt, examples=examples
-        )
+        examples = blind([*train, *dev][:1])
+        facts: dict[str, Any] = {"score": no_score, "prompt": policy.prompt, "examples": examples}
+        check_reward(self.config.reward, **facts)
+        for single in singles(self.config.reward):
+            if isinstance(single, str) and FUNCTION.fullmatch(single):
+                _try(load_reward(single, **facts), policy.prompt, list(examples.values()))
 
     def improve(
         self,
@@ -62,9 +79,9 @@ class ChooseBest:
     def answering(self, policy: Policy, seed: int) -> Policy:
         """`policy`, answering as the config says."""
         config = self.config
-        reward = config.model_dump(mode="json")["reward"]
-        digest = MAJORITY if reward == MAJORITY else reward_digest(config.reward)
-        best = BestOf(config.n, config.temperature, json.dumps(reward), digest, seed)
+        reward = json.dumps(dump_reward(config.reward))
+        digest = content_digest(config.reward)
+        best = BestOf(config.n, config.temperature, reward, digest, seed)
         return replace(policy, best_of=best)
 
 
@@ -75,13 +92,12 @@ def chooser(
 
     Raises RewardError when the reward cannot be loaded, or is not the one the policy was made with.
     """
-    raw = json.loads(best_of.reward)
-    if raw == MAJORITY:
+    reward = parse_reward(json.loads(best_of.reward))
+    if reward == MAJORITY:
         return choose_by(majority(prompt), best_of.n)
-    reward = parse_reward(raw)
-    if reward_digest(reward) != best_of.digest:
+    if content_digest(reward) != best_of.digest:
         raise RewardError(
-            f"reward {name_of(reward)}: is not what it was when the arm was made; run the spec again"
+            f"reward {name_of(reward)}: has changed since the arm was made; run the spec again"
         )
     loaded = load_reward(
         reward, score=no_score, prompt=prompt, examples=blind(examples), ledger=ledger
@@ -116,14 +132,7 @@ def by_reward(reward: RewardModel) -> Picks:
     def picks(
         examples: Sequence[Example], chats: Sequence[Chat], groups: Sequence[Group]
     ) -> list[int]:
-        each = [(e, c, a) for e, c, g in zip(examples, chats, groups, strict=True) for a in g]
-        values = reward(
-            [chat for _, chat, _ in each],
-            [[{"role": "assistant", "content": answer.text}] for _, _, answer in each],
-            example_id=[example.id for example, _, _ in each],
-            completion_ids=[list(answer.token_ids) for _, _, answer in each],
-            trainer_state=None,
-        )
+        values = _asked(reward, examples, chats, groups)
         keys = [float("-inf") if value is None else value for value in values]
         size = len(groups[0])
         return [
@@ -132,6 +141,26 @@ def by_reward(reward: RewardModel) -> Picks:
         ]
 
     return picks
+
+
+def _asked(
+    reward: RewardModel, examples: Sequence[Example], chats: Sequence[Chat], groups: Sequence[Group]
+) -> list[float | None]:
+    """The reward of each answer, called as a trainer calls it."""
+    each = [(e, c, a) for e, c, g in zip(examples, chats, groups, strict=True) for a in g]
+    return reward(
+        [chat for _, chat, _ in each],
+        [[{"role": "assistant", "content": answer.text}] for _, _, answer in each],
+        example_id=[example.id for example, _, _ in each],
+        completion_ids=[list(answer.token_ids) for _, _, answer in each],
+        trainer_state=None,
+    )
+
+
+def _try(reward: RewardModel, prompt: Prompt, examples: Sequence[Example]) -> None:
+    said = [Completion(text, (0,), (0.0,), "stop", 1) for text in ("an answer", "another one")]
+    chats = [prompt.messages(example.inputs) for example in examples]
+    _asked(reward, examples, chats, [said] * len(examples))
 
 
 def majority(prompt: Prompt) -> Picks:
@@ -149,7 +178,7 @@ def majority(prompt: Prompt) -> Picks:
     return lambda examples, chats, groups: [winner(group) for group in groups]
 
 
-def refuse_gold(reward: object) -> None:
+def refuse_gold(reward: AnyReward) -> None:
     """Raises RewardError for a reward that needs to know the right answer."""
     if reads_gold(reward):
         raise RewardError(
@@ -160,7 +189,7 @@ def refuse_gold(reward: object) -> None:
 
 def blind(examples: Sequence[Example]) -> Mapping[str, Example]:
     """The examples by id, as one who does not know the answers sees them."""
-    return {e.id: Example(e.id, e.inputs, "", {}) for e in examples}
+    return {example.id: Unsolved.of(example) for example in examples}
 
 
 def no_score(example: Example, text: str) -> Score:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from reward_models.config import Reward
-
-MAJORITY = "majority"
+from reward_models.config import MAJORITY, Reward
 
 
 class BestOfConfig(BaseModel):
@@ -24,7 +20,7 @@ class BestOfConfig(BaseModel):
 
     n: int = Field(default=8, ge=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    reward: Literal["majority"] | Reward = MAJORITY
+    reward: Reward = MAJORITY
 
     def expected_rollouts(self) -> int:
         """None: it draws when it answers, and what it answers is counted with the evaluation."""

@@ -34,6 +34,7 @@ from reward_models.types import RewardError
 from tasks.text import nearest
 
 BUILT_IN = ("task", "contains", "closeness", "numeric", "json_fields")  # all of them read gold
+MAJORITY = "majority"  # for best_of alone: no reward, but a vote (reward_models/best_of.py)
 PENALTIES = ("overlong", "repetition")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
@@ -371,7 +372,7 @@ def mentions(reward: AnyReward) -> Iterator[Mention]:
     """All it names, in order. A rubric or name is among them only if it looks like a file."""
     for single in singles(reward):
         if isinstance(single, str):
-            if single not in BUILT_IN:
+            if single not in (*BUILT_IN, MAJORITY):
                 yield Mention("code" if FUNCTION.fullmatch(single) else "folder", single)
         elif isinstance(single, JsonFormat):
             if isinstance(single.json_schema, str):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from reward_models.types import RewardError, Turns, find
+from reward_models.types import RewardError, Turns, Unsolved, find
 from tasks.text import shorten
 from tasks.types import Example
 
@@ -21,7 +21,8 @@ from tasks.types import Example
 class UserReward:
     """`function(prompts, completions, example_id, answer, inputs, meta, **columns)`, checked.
 
-    `answer` is a list of strings, `inputs` and `meta` are lists of dicts, one per completion.
+    `answer` is a list of strings, `inputs` and `meta` are lists of dicts, one per completion; of
+    `Unsolved` examples neither `answer` nor `meta` is handed over.
     Raises RewardError for an exception, a wrong length, or a value that is no finite number.
     """
 
@@ -41,10 +42,11 @@ class UserReward:
             "prompts": prompts,
             "completions": completions,
             **columns,
-            "answer": [example.answer for example in examples],
             "inputs": [dict(example.inputs) for example in examples],
-            "meta": [dict(example.meta) for example in examples],
         }
+        if not any(isinstance(example, Unsolved) for example in examples):
+            rows["answer"] = [example.answer for example in examples]
+            rows["meta"] = [dict(example.meta) for example in examples]
         values = self._call(rows)
         if not isinstance(values, list | tuple) or len(values) != len(examples):
             raise RewardError(
@@ -59,7 +61,10 @@ class UserReward:
         except Exception as error:
             key, cause = self._culprit(rows) or (rows["example_id"][0], error)
             what = shorten(" ".join(f"{type(cause).__name__}: {cause}".split()))
-            raise RewardError(f"reward {self.name}: raised {what} at example {key!r}") from cause
+            told = "" if "answer" in rows else "; here it must do without answer and meta"
+            raise RewardError(
+                f"reward {self.name}: raised {what} at example {key!r}{told}"
+            ) from cause
 
     def _culprit(self, rows: dict[str, Any]) -> tuple[str, Exception] | None:
         """The first example that fails alone, asked for row by row once the batch has failed."""
