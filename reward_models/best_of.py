@@ -160,7 +160,10 @@ def _asked(
 def _try(reward: RewardModel, prompt: Prompt, examples: Sequence[Example]) -> None:
     said = [Completion(text, (0,), (0.0,), "stop", 1) for text in ("an answer", "another one")]
     chats = [prompt.messages(example.inputs) for example in examples]
-    _asked(reward, examples, chats, [said] * len(examples))
+    try:
+        _asked(reward, examples, chats, [said] * len(examples))
+    except RewardError as error:
+        raise RewardError(f"{error}; in best_of it must do without answer and meta") from None
 
 
 def majority(prompt: Prompt) -> Picks:
