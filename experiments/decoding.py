@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.types import BestOf
-from reward_models.config import FUNCTION, Mention, dump_reward, parse_reward, relocated
+from reward_models.config import FUNCTION, dump_reward, parse_reward
+from reward_models.mentions import Mention, relocated
 
 
 def to_told(best_of: BestOf | None, run: Path) -> dict[str, Any] | None:

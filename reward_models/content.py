@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from lm.source import resolve, weights_fingerprint
-from reward_models.config import FUNCTION, AnyReward, Mention, dump_reward, relocated
+from reward_models.config import FUNCTION, AnyReward, dump_reward
+from reward_models.mentions import Mention, relocated
 
 
 def content_digest(reward: AnyReward) -> str:
