@@ -113,6 +113,12 @@ RULES: dict[str, Rule] = {
         "an answer's place among those to the same question says nothing of it",
         of_size=True,
     ),
+    "overoptimized": Rule(
+        0.02,
+        0.05,
+        "where more optimization raises the reward and lowers the score, the reward is gamed: stop "
+        "at the peak, with fewer steps, a smaller n or a penalty on KL (arXiv:2210.10760)",
+    ),
     "missing": Rule(
         0.05,
         0.5,
