@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.locate import code_digest, proposer_digest
+from experiments.locate import code_digest, proposer_digest, reward_digest
 from experiments.methods import KINDS
 from experiments.spec import ExperimentSpec, Step
 
@@ -81,7 +81,8 @@ def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
             path: list[Stage] = []
             for depth, step in enumerate(chain):
                 parent = path[-1] if path else None
-                code = [*code_digest(step.config, base), *proposer_digest(step.config, base)]
+                digests = (code_digest, proposer_digest, reward_digest)
+                code = [part for found in digests for part in found(step.config, base)]
                 key = digest(parent.key if parent else root, step.kind, step.config, code, seed)
                 stage = Stage(key, step, seed, parent, users[depth])
                 path.append(stages.setdefault(key, stage))

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from reward_models.config import Reward
 from tasks.text import nearest
 
 
@@ -85,7 +86,7 @@ class RolloutConfig(WeightsConfig):
     minibatches: int = Field(default=1, ge=1)
     curriculum: Literal["none", "pass_rate"] = "none"
     engine: Literal["ours", "vllm"] = "ours"
-    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
+    reward: Reward = "task"  # see reward_models/config.py
 
     @model_validator(mode="after")
     def _minibatches_are_equal(self) -> Self:

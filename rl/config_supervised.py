@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from reward_models.config import Reward
 from rl.config import WeightsConfig
 
 # The losses of TRL's DPOTrainer (its `loss_type`); the papers are named in its documentation.
@@ -35,7 +36,7 @@ class SampledConfig(WeightsConfig):
     samples_per_prompt: int = Field(default=8, ge=2)
     prompts_per_round: int = Field(default=128, ge=1)  # fewer where train is smaller
     temperature: float = Field(default=1.0, gt=0)
-    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
+    reward: Reward = "task"  # see reward_models/config.py
 
 
 class RFTConfig(SampledConfig):

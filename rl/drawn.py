@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from evaluation.types import Policy, ScoreFunction
 from lm.ledger import BudgetExhausted, Stopwatch
 from lm.types import Completion, Sampling
-from reward_models.load import load_reward
+from reward_models.load import check_reward, load_reward
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
 from rl.config_supervised import SampledConfig
@@ -50,7 +50,7 @@ def check_sampled(
     check_one_process(method)
     check_examples(method, train, dev, 1, "prompts_per_round")
     examples = {example.id: example for example in train}
-    load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
+    check_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 
 
 class Draws:
@@ -71,7 +71,9 @@ class Draws:
         }
         self.task = TaskReward(**facts)
         own = config.reward == "task"
-        self.reward: RewardModel = self.task if own else load_reward(config.reward, **facts)
+        self.reward: RewardModel = (
+            self.task if own else load_reward(config.reward, **facts, ledger=context.ledger)
+        )
         self.folder = stage.journal.checkpoints / "drawn"
 
     def taken(
