@@ -8,7 +8,15 @@ from typing import Any
 
 from evaluation.types import ScoreFunction
 from lm.ledger import Ledger
-from reward_models.config import BUILT_IN, FUNCTION, AnyReward, parse_reward
+from reward_models.checked import Checked
+from reward_models.config import (
+    BUILT_IN,
+    FUNCTION,
+    AnyReward,
+    Composition,
+    parse_reward,
+    singles,
+)
 from reward_models.partial import CREDITS, PartialCredit
 from reward_models.task import TaskReward
 from reward_models.types import RewardError, RewardModel
@@ -27,7 +35,8 @@ def check_reward(
 ) -> None:
     """Raises what `load_reward` would, without loading weights or asking anybody: RewardError when
     there is no such reward, TaskError when its file cannot be run, ModelError for a judge."""
-    load_reward(reward, score=score, prompt=prompt, examples=examples)
+    for single in singles(parse_reward(reward)):
+        _check_single(single, prompt, examples)
 
 
 def load_reward(
@@ -47,21 +56,48 @@ def load_reward(
     """
     parsed = parse_reward(reward)
     task = TaskReward(score, prompt, examples)
-    if parsed == "task":
+    if isinstance(parsed, Composition):
+        raise NotImplementedError  # TODO(R1)
+    return _load_single(parsed, task, ledger)
+
+
+def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Example]) -> None:
+    if not isinstance(reward, str) or reward in BUILT_IN:
+        return
+    if match := FUNCTION.fullmatch(reward):
+        _function(Path(match["file"]).expanduser(), match["name"])
+    elif not is_folder(reward):
+        raise _unknown(reward)
+
+
+def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> RewardModel:
+    if not isinstance(reward, str):
+        raise NotImplementedError  # TODO(R1)
+    if reward == "task":
         return task
-    if isinstance(parsed, str) and parsed in CREDITS:
-        return PartialCredit(task, CREDITS[parsed])
-    if isinstance(parsed, str) and (match := FUNCTION.fullmatch(parsed)):
-        path = Path(match["file"]).expanduser()
-        return UserReward(parsed, _function(path, match["name"]), examples)
-    if isinstance(parsed, str) and is_folder(parsed):
-        # TODO(R1): wrap in the check of all values
+    if reward in CREDITS:
+        return PartialCredit(task, CREDITS[reward])
+    if match := FUNCTION.fullmatch(reward):
+        function = _function(Path(match["file"]).expanduser(), match["name"])
+        return Checked(reward, UserReward(reward, function, task.examples))
+    if is_folder(reward):
         from reward_models.learned import load_learned  # type: ignore[import-not-found]
 
-        return load_learned(Path(parsed).expanduser(), prompt, examples, ledger)
-    raise RewardError(
-        f"reward: unknown {parsed!r}{nearest(str(parsed), BUILT_IN)}; "
-        f"write {', '.join(BUILT_IN)} or path.py:function"
+        folder = Path(reward).expanduser()
+        return Checked(reward, load_learned(folder, task.prompt, task.examples, ledger))
+    raise _unknown(reward)
+
+
+def _unknown(name: str) -> RewardError:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return RewardError(
+            f"reward: {name!r} holds no config.json, so no reward model; name a folder that "
+            "tasklift reward-train wrote"
+        )
+    return RewardError(
+        f"reward: unknown {name!r}{nearest(name, BUILT_IN)}; write {', '.join(BUILT_IN)}, "
+        "path.py:function or the folder of a reward model"
     )
 
 
