@@ -1,4 +1,4 @@
-"""A sequence classifier with one label on an open-weight LM's trunk: one number for a row of tokens.
+"""A sequence classifier with one label on an LM's trunk: one number for a row of tokens.
 
 What reward models are, in the layout of transformers. Rows begin alike (an instruction, a
 question), and what they begin with is computed once, forward and backward, as in `lm.scoring`.

@@ -84,7 +84,6 @@ class ChatEncoder:
         return self._control.sub(rf"\1{TEAR}", text) if self._control else text
 
 
-
 def turn_end(tokenizer: Any, ends: Set[int]) -> int:
     """The token of `ends` that the chat template writes behind a reply, else the tokenizer's own.
 

@@ -63,9 +63,7 @@ class LearnedReward:
         window = self.classifier.window
         fits = [i for i, row in enumerate(rows) if window is None or len(row) <= window]
         with Stopwatch() as watch:
-            found = read_scores(
-                self.classifier, [rows[i] for i in fits], [places[i] for i in fits]
-            )
+            found = read_scores(self.classifier, [rows[i] for i in fits], [places[i] for i in fits])
         self.ledger.add(
             "reward",
             completions=0,  # it writes nothing
@@ -96,8 +94,8 @@ def check_learned(folder: Path, prompt: Prompt) -> None:
     own = read_card(folder).prompt
     if own is not None and own.inputs != tuple(prompt.inputs):
         raise RewardError(
-            f"reward {folder}: was trained for a task with inputs {', '.join(own.inputs)}, this one "
-            f"has {', '.join(prompt.inputs)}; train one for this task"
+            f"reward {folder}: was trained for a task with inputs {', '.join(own.inputs)}, this "
+            f"one has {', '.join(prompt.inputs)}; train one for this task"
         )
 
 

@@ -182,7 +182,9 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise RewardError(f"{where}: is no JSON object; write {{prompt, chosen, rejected}}")
     for name in ("chosen", "rejected"):
         if not isinstance(row.get(name), str):
-            raise RewardError(f"{where}: {name} must be a text, the answer; it is {row.get(name)!r}")
+            raise RewardError(
+                f"{where}: {name} must be a text, the answer; it is {row.get(name)!r}"
+            )
     if row["chosen"].strip() == row["rejected"].strip():
         raise RewardError(f"{where}: chosen and rejected are the same answer; leave it out")
     return row

@@ -1,22 +1,20 @@
 """Training a reward model from pairs: which of two answers to a question is better?
 
 A Bradley-Terry model (1952) as in Christiano et al. (2017, arXiv:1706.03741) and Ouyang et al.
-(2022, arXiv:2203.02155): an open-weight LM with a head of one number, trained so that the sigmoid of
-the difference of two answers' numbers is how probably the first is preferred. TRL's RewardTrainer
-underneath. Kept simple: a constant number of passes over the pairs, no early stopping, so the
-held-out pairs choose nothing and their accuracy is an honest one.
+(2022, arXiv:2203.02155): an open-weight LM with a head of one number, trained so that the sigmoid
+of the difference of two answers' numbers is how probably the first is preferred. TRL's
+RewardTrainer underneath. Kept simple: a constant number of passes over the pairs and no early
+stopping, so the held-out pairs choose nothing and their accuracy is an honest one.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -126,6 +124,8 @@ def _prepared(classifier: Classifier, training: Training) -> Classifier:
         model.requires_grad_(False)
         model.score.requires_grad_(True)
         return classifier
+    import peft  # not above `lm.hf`, which silences what it loads
+
     set_seed(training.seed)  # of the A matrices
     try:
         config = peft.LoraConfig(

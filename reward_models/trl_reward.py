@@ -71,7 +71,9 @@ class _Shared:
         with self.autocast():
             scores_E = place_scores(self.model, self.ids, self.at).float()
         each = scores_E.split([len(places) for places in self.at])
-        return SimpleNamespace(logits=torch.stack([aggregated(s, self.steps) for s in each])[:, None])
+        return SimpleNamespace(
+            logits=torch.stack([aggregated(s, self.steps) for s in each])[:, None]
+        )
 
 
 def aggregated(scores_S: Tensor, steps: str) -> Tensor:
