@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reward_models.config import Mention, dump_reward, mentions, parse_reward, relocated
+from reward_models.config import dump_reward, parse_reward
+from reward_models.mentions import Mention, mentions, relocated
 from tasks.load import BUILT_INS
 
 _FILE = re.compile(r"(?P<file>.+\.(?:py|jsonl|csv|yaml|yml|json|md|txt))(?P<name>:\w+)?")

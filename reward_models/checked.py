@@ -27,6 +27,7 @@ class Checked:
 
     name: str
     reward: RewardModel
+    asks: bool = False  # whether somebody is asked, so that each call costs
 
     @property
     def __name__(self) -> str:

@@ -11,15 +11,12 @@ reward: {parts: [task, {reward: {format: tags}, weight: 0.2}], overlong: {start:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -30,6 +27,15 @@ from pydantic import (
 )
 
 from lm.choice import ModelChoice
+from reward_models.config_formats import (
+    FORMATS,
+    Format,
+    JsonFormat,
+    LanguageFormat,
+    LengthFormat,
+    Section,
+    TagsFormat,
+)
 from reward_models.types import RewardError
 from tasks.text import nearest
 
@@ -38,72 +44,6 @@ PENALTIES = ("overlong", "repetition")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TagsFormat(_Section):
-    """1 where the reply is these tags in this order, each once, closed, and nothing outside them;
-    else the share of tags that stand once, in order and closed, times 0.5."""
-
-    format: Literal["tags"]
-    names: list[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]] = Field(
-        default=["think", "answer"], min_length=1
-    )
-
-    @field_validator("names")
-    @classmethod
-    def _distinct(cls, names: list[str]) -> list[str]:
-        if len(set(names)) < len(names):
-            raise ValueError("names must be distinct; write e.g. [think, answer]")
-        return names
-
-
-class JsonFormat(_Section):
-    """1 where the answer is JSON that fits `json_schema` (inline, or a .json file), 0.5 where it is
-    JSON that does not, else 0."""
-
-    format: Literal["json"]
-    json_schema: dict[str, Any] | str | None = None
-
-
-class LengthFormat(_Section):
-    """1 where the reply has `min` to `max` of `unit`, else falling linearly to 0 at no length, and
-    at twice `max`."""
-
-    format: Literal["length"]
-    min: int = Field(default=0, ge=0)
-    max: int | None = Field(default=None, ge=1)
-    unit: Literal["words", "chars", "tokens"] = "words"
-
-    @model_validator(mode="after")
-    def _is_a_window(self) -> Self:
-        if self.max is None and not self.min:
-            raise ValueError("length: is no window; write min, max or both")
-        if self.max is not None and self.max < self.min:
-            raise ValueError(f"max: {self.max} is below min {self.min}; write {self.min} or more")
-        return self
-
-
-class LanguageFormat(_Section):
-    """The share of the reply's letters that are written in one of `scripts`: Latin, Cyrillic, Han …
-
-    A script is no language: this tells Russian from English, not English from French.
-    """
-
-    format: Literal["language"]
-    scripts: list[str] = Field(min_length=1)
-
-
-Format = TagsFormat | JsonFormat | LengthFormat | LanguageFormat
-FORMATS: dict[str, type[Format]] = {
-    "tags": TagsFormat,
-    "json": JsonFormat,
-    "length": LengthFormat,
-    "language": LanguageFormat,
-}
 
 
 class JudgeConfig(ModelChoice):
@@ -134,7 +74,7 @@ class JudgeConfig(ModelChoice):
         return scale
 
 
-class JudgeReward(_Section):
+class JudgeReward(Section):
     judge: JudgeConfig
 
     @field_validator("judge", mode="before")
@@ -167,7 +107,7 @@ def _known(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError(f"is empty; {_spellings()}")
     kind = value.get("format") if isinstance(value, Mapping) else None
-    if kind is not None and kind not in FORMATS:
+    if kind is not None and not (isinstance(kind, str) and kind in FORMATS):
         hint = nearest(str(kind), FORMATS)
         raise ValueError(f"unknown format {kind!r}{hint}; write {', '.join(FORMATS)}")
     if _tag(value) is None:
@@ -194,7 +134,7 @@ Single = Annotated[
 ]
 
 
-class Part(_Section):
+class Part(Section):
     """One term of a composition. Where its reward says None the whole says None, unless it is
     `optional`: then it adds nothing there."""
 
@@ -216,7 +156,7 @@ class Part(_Section):
     def _named(self) -> Self:
         object.__setattr__(self, "name", self.name or short_name(self.reward))
         if self.name in PENALTIES:
-            raise ValueError(f"name: {self.name!r} is a penalty's; write another")
+            raise ValueError(f"the name {self.name!r} is a penalty's; write another name:")
         return self
 
 
@@ -228,7 +168,7 @@ class Gate(Part):
     at_least: Finite = 1.0
 
 
-class Overlong(_Section):
+class Overlong(Section):
     """DAPO's soft penalty (arXiv:2503.14476): 0 up to `start` tokens, -`weight` from `max` on,
     linear between."""
 
@@ -239,27 +179,27 @@ class Overlong(_Section):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         if self.start >= self.max:
-            raise ValueError(f"overlong: start {self.start} is not below max {self.max}")
+            raise ValueError(f"start {self.start} is not below max {self.max}; write less")
         return self
 
 
-class Repetition(_Section):
+class Repetition(Section):
     """-`weight` times the share of n-grams of words that have stood before (arXiv:2502.03373)."""
 
     ngram: int = Field(default=3, ge=1)
     weight: Finite = Field(default=1.0, ge=0)
 
 
-class Composition(_Section):
+class Composition(Section):
     """Rewards put together: weighted sum of the parts, behind gates, less penalties, clipped.
 
-    In this order (reward_models/compose.py): where a gate does not hold, the parts give way to
+    In this order (reward_models/compose.py): where a gate does not hold, each part counts as
     `otherwise`; with `normalize: group` each is then standardized within its group; weights, sum,
     penalties; `clip` bounds the whole.
     """
 
     parts: list[Part] = Field(min_length=1)
-    gate: list[Gate] = []
+    gate: list[Gate] = Field(default=[])
     otherwise: Finite = 0.0
     normalize: Literal["none", "group"] = "none"
     overlong: Overlong | None = None
@@ -275,9 +215,9 @@ class Composition(_Section):
     def _names_are_distinct(self) -> Self:
         names = [part.name for part in self.terms()]
         if doubled := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"parts: two are called {doubled[0]!r}; give one a name: of its own")
+            raise ValueError(f"two parts are called {doubled[0]!r}; give one a name: of its own")
         if self.clip is not None and self.clip[0] >= self.clip[1]:
-            raise ValueError(f"clip: {self.clip} is no interval; write [lowest, highest]")
+            raise ValueError(f"clip {self.clip} is no interval; write [lowest, highest]")
         return self
 
     def terms(self) -> list[Part]:
@@ -296,9 +236,7 @@ Reward = Annotated[
     Discriminator(_tag),
     BeforeValidator(_known),
 ]
-AnyReward = (
-    str | TagsFormat | JsonFormat | LengthFormat | LanguageFormat | JudgeReward | Composition
-)
+AnyReward = str | Format | JudgeReward | Composition
 _ADAPTER: TypeAdapter[AnyReward] = TypeAdapter(Reward)
 
 
@@ -353,56 +291,3 @@ def reads_gold(reward: AnyReward) -> bool:
         else isinstance(single, JudgeReward) and single.judge.gold
         for single in singles(reward)
     )
-
-
-MentionKind = Literal["code", "text", "folder", "model"]
-
-
-@dataclass(frozen=True)
-class Mention:
-    """Something on disk that a reward names: `code` "path.py:function", `text` a rubric or schema
-    file, `folder` a reward model, `model` the source of a local model that judges."""
-
-    kind: MentionKind
-    name: str
-
-
-def mentions(reward: AnyReward) -> Iterator[Mention]:
-    """All it names, in order. A rubric or name is among them only if it looks like a file."""
-    for single in singles(reward):
-        if isinstance(single, str):
-            if single not in BUILT_IN:
-                yield Mention("code" if FUNCTION.fullmatch(single) else "folder", single)
-        elif isinstance(single, JsonFormat):
-            if isinstance(single.json_schema, str):
-                yield Mention("text", single.json_schema)
-        elif isinstance(single, JudgeReward):
-            if is_text_file(single.judge.rubric):
-                yield Mention("text", single.judge.rubric)
-            if single.judge.endpoint is None:
-                yield Mention("model", single.judge.model)
-
-
-def is_text_file(rubric: str) -> bool:
-    """Whether a rubric is the name of a file: one line that ends in .md or .txt."""
-    return re.fullmatch(r"\S(.*\S)?\.(md|txt)", rubric) is not None
-
-
-def relocated(reward: AnyReward, change: Callable[[Mention], str]) -> AnyReward:
-    """The reward with every name of `mentions` replaced by `change(mention)`."""
-    if isinstance(reward, Composition):
-        move = {
-            field: [t.model_copy(update={"reward": relocated(t.reward, change)}) for t in terms]
-            for field, terms in (("gate", reward.gate), ("parts", reward.parts))
-        }
-        return reward.model_copy(update=move)
-    new = {mention.kind: change(mention) for mention in mentions(reward)}
-    if isinstance(reward, str):
-        return next(iter(new.values()), reward)
-    if isinstance(reward, JsonFormat) and new:
-        return reward.model_copy(update={"json_schema": new["text"]})
-    if isinstance(reward, JudgeReward):
-        judge = reward.judge
-        named = {"rubric": new.get("text", judge.rubric), "model": new.get("model", judge.model)}
-        return JudgeReward(judge=judge.model_copy(update=named))
-    return reward

@@ -9,14 +9,18 @@ from typing import Any
 from evaluation.types import ScoreFunction
 from lm.ledger import Ledger
 from reward_models.checked import Checked
+from reward_models.compose import Composed
 from reward_models.config import (
     BUILT_IN,
     FUNCTION,
     AnyReward,
     Composition,
+    Format,
+    name_of,
     parse_reward,
     singles,
 )
+from reward_models.formats import format_reward
 from reward_models.partial import CREDITS, PartialCredit
 from reward_models.task import TaskReward
 from reward_models.types import RewardError, RewardModel
@@ -56,12 +60,16 @@ def load_reward(
     """
     parsed = parse_reward(reward)
     task = TaskReward(score, prompt, examples)
-    if isinstance(parsed, Composition):
-        raise NotImplementedError  # TODO(R1)
-    return _load_single(parsed, task, ledger)
+    if not isinstance(parsed, Composition):
+        return _load_single(parsed, task, ledger)
+    rewards = [_load_single(term.reward, task, ledger) for term in parsed.terms()]
+    name = name_of(parsed)
+    return Checked(name, Composed(name, parsed, rewards))
 
 
 def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Example]) -> None:
+    if isinstance(reward, Format):
+        format_reward(reward, prompt)
     if not isinstance(reward, str) or reward in BUILT_IN:
         return
     if match := FUNCTION.fullmatch(reward):
@@ -75,6 +83,8 @@ def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Exam
 
 
 def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> RewardModel:
+    if isinstance(reward, Format):
+        return format_reward(reward, task.prompt)
     if not isinstance(reward, str):
         raise NotImplementedError  # TODO(R1)
     if reward == "task":

@@ -9,6 +9,7 @@ kill finds them here; their cost is then counted once more, since the ledger has
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -24,10 +25,10 @@ from lm.ledger import BudgetExhausted, Stopwatch
 from lm.types import Completion, Sampling
 from reward_models.load import check_reward, load_reward
 from reward_models.task import TaskReward
-from reward_models.types import RewardModel
+from reward_models.types import RewardModel, Values, judged_apart
 from rl.config_supervised import SampledConfig
 from rl.feed import check_one_process
-from rl.rollouts import SCHEMA, prompt_id
+from rl.rollouts import SCHEMA, parts_text, prompt_id, reward_figures
 from rl.weight_method import Stage, check_examples
 from tasks.types import Example
 
@@ -146,9 +147,11 @@ class Draws:
             row["score"] = row["reward"] = None if score.failure == "error" else score.value
         if self.reward is not self.task:
             tokens = [list(row["token_ids"]) for row in rows]
-            rewards = self.reward(chats, replies, example_id=ids, completion_ids=tokens)
-            for row, reward in zip(rows, rewards, strict=True):
-                row["reward"] = reward
+            columns = {"example_id": ids, "completion_ids": tokens}
+            paid = judged_apart(self.reward, chats, replies, **columns)
+            for place, row in enumerate(rows):
+                row["reward"] = paid.values[place]
+                row["parts"] = parts_text(paid.parts, place)
 
     def _read(self, path: Path, *, count: bool) -> list[Answer]:
         table = pq.read_table(path)
@@ -192,7 +195,17 @@ def drawn_figures(answers: Sequence[Answer]) -> dict[str, float | None]:
         "score": _mean([answer["score"] for answer in answers]),
         "completion_tokens": _mean([len(answer["token_ids"]) for answer in answers]),
         "clipped": _mean([answer["finish"] == "length" for answer in answers]),
+        **_parts_figures(answers),
     }
+
+
+def _parts_figures(answers: Sequence[Answer]) -> dict[str, float | None]:
+    """Nothing where the reward has no parts, as the task's score has none."""
+    told = [json.loads(answer["parts"]) for answer in answers if answer.get("parts")]
+    if not told:
+        return {}
+    parts: dict[str, Values] = {name: [row[name] for row in told] for name in told[0]}
+    return reward_figures([answer["reward"] for answer in answers], parts)
 
 
 def note_draws(

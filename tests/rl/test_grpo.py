@@ -382,3 +382,36 @@ def test_importing_rl_loads_no_torch_and_no_dspy():
     code = "import sys, rl, rl.config; print([m for m in ('torch', 'dspy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+PARTS = {
+    "parts": ["task", {"reward": {"format": "length", "max": 3, "unit": "chars"}, "weight": 0.5}],
+    "repetition": {"ngram": 1, "weight": 0.1},
+}
+
+
+def test_each_part_of_a_reward_is_logged_apart(folder, tmp_path):
+    stage = Stage(folder, tmp_path, config(reward=PARTS, steps=2))
+    stage.run()
+    rows = stage.rows("train")
+    drawn = pq.read_table(tmp_path / "rollouts.parquet").to_pylist()
+    for row, step in zip(rows, (1, 2), strict=True):
+        answers = [answer for answer in drawn if answer["step"] == step]
+        parts = [json.loads(answer["parts"]) for answer in answers]
+        assert set(parts[0]) == {"task", "length", "repetition"}
+        for answer, part in zip(answers, parts, strict=True):
+            whole = part["task"] + 0.5 * part["length"] + part["repetition"]
+            assert answer["reward"] == pytest.approx(whole) and answer["score"] == part["task"]
+        for name in parts[0]:
+            mean = sum(part[name] for part in parts) / len(parts)
+            assert row[f"reward/{name}"] == pytest.approx(mean)
+        assert row["unrewarded"] == 0.0
+    lengths = {json.loads(answer["parts"])["length"] for answer in drawn}
+    assert len(lengths) > 1
+
+
+def test_the_tasks_score_has_no_parts(folder, tmp_path):
+    stage = Stage(folder, tmp_path, config(steps=1))
+    stage.run()
+    assert not {key for row in stage.rows("train") for key in row if "reward/" in key}
+    assert set(pq.read_table(tmp_path / "rollouts.parquet")["parts"].to_pylist()) == {None}
