@@ -128,7 +128,7 @@ def _add_reward_train(verb: argparse._SubParsersAction[argparse.ArgumentParser])
     train.add_argument("--pairs", type=Path, metavar="FILE", help="JSONL: what people prefer")
     train.add_argument("--max-pairs", type=_positive, default=2000, help="held-out ones among them")
     train.add_argument("--margin", type=float, default=0.0, help="least difference of scores")
-    train.add_argument("--passes", type=_positive, default=2, help="over the pairs")
+    train.add_argument("--passes", type=_positive, default=1, help="over the pairs")
     train.add_argument("--learning-rate", type=float, help="default: 3e-4, head only 3e-3")
     train.add_argument("--head-only", action="store_true", help="leave the LM's weights alone")
     train.add_argument(

@@ -40,7 +40,7 @@ class Training:
     """How to train. `passes` over the pairs, `batch` pairs a step, a low-rank adapter of rank
     `rank` on all linear layers, or with `head_only` nothing but the head."""
 
-    passes: int = 2
+    passes: int = 1
     batch: int = 16
     learning_rate: float | None = None  # None: 3e-4, head only 3e-3
     rank: int = 16
