@@ -6,11 +6,12 @@ All figures come with 95 % intervals over examples: the answers to one question 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from reward_models.calibration import figures
 from reward_models.rules import Line, judged, noted
 
 RESAMPLES = 1000
@@ -43,21 +44,31 @@ class Sample:
         given = (np.asarray(x, dtype=float) for x in (reward, score))
         return cls(*given, np.asarray(correct, dtype=bool), np.asarray(length, float), group_A)
 
+    def where(self, keep_A: np.ndarray) -> Sample:
+        """The answers kept."""
+        return Sample(*(getattr(self, field.name)[keep_A] for field in fields(self)))
+
     @property
     def examples(self) -> int:
         return int(self.group_A.max()) + 1 if len(self.group_A) else 0
 
 
-def agreement(sample: Sample, seed: int = 0) -> list[Line]:
-    """Pairs in order, AUC, rank correlations, pairs by margin, and calibration."""
+def agreement(sample: Sample, seed: int = 0, *, logits: bool = False) -> list[Line]:
+    """Pairs in order, AUC, rank correlations, pairs by margin, and calibration: of margins as
+    `logits`, or of rewards in [0, 1]."""
     pairs = _pairs(sample)
     return [
         *_in_order(sample, pairs, seed),
         _auc(sample, seed),
         *_by_margin(sample, pairs, seed),
         *_correlations(sample, pairs, seed),
-        *_calibration(sample),
+        *(_calibration_of_margins(pairs) if logits else _calibration(sample)),
     ]
+
+
+def pairs_in_order(sample: Sample, seed: int = 0) -> Line:
+    """The share of pairs to the same question in which the better answer is paid more."""
+    return _in_order(sample, _pairs(sample), seed)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +117,13 @@ def _in_order(sample: Sample, pairs: Pairs, seed: int) -> list[Line]:
         value, low, high = _share(won_P[keep_P], by, sample.examples, seed)
         said = f"{what} to the same question, of {len(np.unique(by))} examples"
         found.append(judged("pairs", check, value, low, high, count, said))
-    if not len(won_P):
-        found = [noted(*_nothing(line)) for line in found]
-    elif not pairs.crossing_P.any():
+    if not pairs.crossing_P.any():
         found[1] = noted(*_nothing(found[1]))
     return found
 
 
 def _nothing(line: Line) -> tuple[Any, ...]:
-    return line.check, line.value, line.low, line.high, line.n, f"no {line.detail.split(',')[0]}"
+    return line.check, line.value, line.low, line.high, line.n, "no pair of a right and a wrong one"
 
 
 def _won(margin_P: np.ndarray) -> np.ndarray:
@@ -264,6 +273,18 @@ def _calibration(sample: Sample) -> list[Line]:
     return [
         noted("calibration error", sum(off) / count, np.nan, np.nan, count, said),
         noted("Brier score", brier, np.nan, np.nan, count, "answers; 0.25 is a constant 1/2"),
+    ]
+
+
+def _calibration_of_margins(pairs: Pairs) -> list[Line]:
+    """Of a Bradley-Terry model: is a pair that it calls 80 % in order in about 80 %?"""
+    if not len(pairs.margin_P):
+        return []
+    found, nothing = figures(pairs.margin_P.tolist()), (np.nan, np.nan)
+    said = "pairs; how far the share in order is from what the margins claim"
+    return [
+        noted("calibration error", found.ece, *nothing, found.pairs, said),
+        noted("Brier score", found.brier, *nothing, found.pairs, "pairs; 0.25 is guessing"),
     ]
 
 

@@ -37,7 +37,7 @@ Paid = dict[str, Values]
 class Passing:
     """On `here` of `n` examples a kind of answer passes for gold, by the task's score on `there`.
 
-    `mean` is what it is paid on average, `gold` what gold is, `right` its mean score.
+    `mean` is what it is paid on average, `gold` what gold is; `near` is how much less still passes.
     """
 
     kind: str
@@ -46,7 +46,12 @@ class Passing:
     there: int
     mean: float
     gold: float
-    right: float
+    near: float
+
+    @property
+    def is_paid_like_gold(self) -> bool:
+        """On average, and not only on some examples."""
+        return self.mean >= self.gold - self.near
 
     @property
     def trips(self) -> bool:
@@ -157,18 +162,22 @@ def _passing(paid: Paid, worth: Paid, kinds: Mapping[str, Answers]) -> tuple[Pas
         if len(pairs) < FEWEST:
             continue
         here, there = (sum(column) for column in zip(*pairs, strict=True))
-        means = _mean(paid[name]), _mean(paid["gold answer"]), _mean(worth[name])
+        means = _mean(paid[name]), _mean(paid["gold answer"]), _near(paid, kinds)
         found.append(Passing(name, len(pairs), here, there, *means))
     return tuple(found)
 
 
-def _passes(values: Paid, name: str, kinds: Mapping[str, Answers]) -> list[bool | None]:
-    """By example, None where one of the two values is missing."""
-    gold = values["gold answer"]
+def _near(values: Paid, kinds: Mapping[str, Answers]) -> float:
+    """How much less than gold still passes for it."""
     means = [
         _mean(values[k]) for k in kinds if k in values and any(v is not None for v in values[k])
     ]
-    near = NEAR * max(0.0, _mean(gold) - median(means)) if means else 0.0
+    return NEAR * max(0.0, _mean(values["gold answer"]) - median(means)) if means else 0.0
+
+
+def _passes(values: Paid, name: str, kinds: Mapping[str, Answers]) -> list[bool | None]:
+    """By example, None where one of the two values is missing."""
+    gold, near = values["gold answer"], _near(values, kinds)
     return [
         None if value is None or best is None else value >= best - near - ROUNDING
         for value, best in zip(values[name], gold, strict=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Level = Literal["ok", "note", "care", "no"]
@@ -93,7 +93,13 @@ RULES: dict[str, Rule] = {
         0.2,
         1 / 3,
         "an answer that a policy can always give, whatever is asked, must not pass for gold: RL "
-        "finds it sooner or later",
+        "finds it sooner or later. What is paid less than gold on average forbids nothing",
+    ),
+    "trap": Rule(
+        0.25,
+        math.inf,
+        "an answer that could always be given is paid more than most of what the policies say, "
+        "though it scores no higher: where right answers are rare, RL climbs to it and stays there",
     ),
     "inflation": Rule(
         0.25,
@@ -136,6 +142,11 @@ def judged(
 ) -> Line:
     """The line, with the verdict of a rule of `RULES` on it."""
     return Line(check, value, low, high, n, _level(RULES[rule], value, low, high), detail, rule)
+
+
+def paid_less_than_gold(line: Line) -> Line:
+    """A line of `passes` on an answer that passes for gold on some examples only."""
+    return replace(line, level="care") if line.level == "no" else line
 
 
 def noted(check: str, value: float, low: float, high: float, n: int, detail: str) -> Line:

@@ -79,18 +79,26 @@ def sensitivity(
     subject: Subject, answers: Sequence[Answer], correct: Sequence[bool], seed: int = 0
 ) -> list[Line]:
     """One line for each of `CHANGES`, and those on the order of the batch."""
-    asked = chosen(answers, correct)
+    return [*_changes(subject, chosen(answers, correct), seed), *_order(subject, answers, seed)]
+
+
+def _changes(subject: Subject, asked: Sequence[Answer], seed: int) -> list[Line]:
     changed = {name: [with_change(a, change) for a in asked] for name, change in CHANGES.items()}
     found, notes = _together(subject, asked, changed)
     reward_A, score_A = found.pop("")
-    known_A = reward_A[~np.isnan(reward_A)]
-    spread = float(known_A.std()) if len(known_A) else 0.0
-    if spread <= SAME * max(1.0, float(np.abs(known_A).max(initial=0))):
+    spread = _spread(reward_A)
+    if not spread:
         said = "answers, right and wrong: all rewards are equal"
         return [noted("sensitivity", np.nan, np.nan, np.nan, len(asked), said), *notes]
-    before = _Before(asked, reward_A, score_A, spread)
-    lines = [line for name in found for line in _changed(before, found[name], name, seed)]
-    return [*lines, *notes, *_order(subject, answers, spread, seed)]
+    before = _Before(list(asked), reward_A, score_A, spread)
+    return [*(line for name in found for line in _changed(before, found[name], name, seed)), *notes]
+
+
+def _spread(reward_A: np.ndarray) -> float:
+    """The standard deviation of the rewards there are; 0 where they differ by rounding alone."""
+    known_A = reward_A[~np.isnan(reward_A)]
+    spread = float(known_A.std()) if len(known_A) else 0.0
+    return spread if spread > SAME * max(1.0, float(np.abs(known_A).max(initial=0))) else 0.0
 
 
 def _together(
@@ -142,7 +150,7 @@ def _changed(before: _Before, after: Figures, name: str, seed: int) -> list[Line
     known_A = ~(np.isnan(rise_A) | np.isnan(worth_A))
     level_A = known_A & (np.abs(worth_A) <= SAME)
     fell_A = known_A & (worth_A <= -FALLEN)
-    said = "answers whose score it leaves; rise of the reward in its standard deviations"
+    said = "answers whose score stays; rise of their reward, in sd of rewards"
     found = []
     if level_A.sum() >= FEWEST:
         figures = mean_over_examples(rise_A[level_A], group_A[level_A], seed)
@@ -165,7 +173,7 @@ def _lenient(
         return []  # it does not tell right from wrong, which other lines say
     kept_A = np.clip(1 + rise_A * before.spread / apart, 0, 1)
     figures = mean_over_examples(kept_A, group_A, seed)
-    said = "answers that it makes wrong; share of the pay of a right one that they keep"
+    said = "answers that it makes wrong; share of a right one's pay that they keep"
     return [judged("lenient", f"{name}, made wrong", *figures, len(kept_A), said)]
 
 
@@ -180,12 +188,14 @@ def with_change(answer: Answer, change: Change) -> Answer | None:
     return replace(answer, text=text, length=max(0, answer.length + more))
 
 
-def _order(subject: Subject, answers: Sequence[Answer], spread: float, seed: int) -> list[Line]:
+def _order(subject: Subject, answers: Sequence[Answer], seed: int) -> list[Line]:
     """The same groups asked about again, and once more from the last to the first answer."""
     ids = list(dict.fromkeys(answer.example.id for answer in answers))[:GROUPS]
     asked = [answer for answer in answers if answer.example.id in set(ids)]
     first, again = (_paid(subject, asked) for _ in range(2))
-    turned = _paid(subject, asked[::-1])[::-1]
+    turned, spread = _paid(subject, asked[::-1])[::-1], _spread(first)
+    if not spread:
+        return []
     moved = float(np.nanmax(np.abs(again - first), initial=0)) / spread
     found = [
         noted("asked twice", moved, np.nan, np.nan, len(asked), "answers; largest change, in sd")
