@@ -81,9 +81,9 @@ def train_reward(
         fingerprint = weights_fingerprint(folder)
         trainer = _trainer(classifier, train, work, steps, training, report)
         trainer.train(resume_from_checkpoint=_newest(work))
-    model = trainer.model
+    model: Any = trainer.model
     if not training.head_only:
-        model = trainer.model.merge_and_unload()  # type: ignore[union-attr]
+        model = model.merge_and_unload()
     card = Card(reads, prompt, steps, told={
         **(told or {}), "base": source, "base_fingerprint": fingerprint,
         "training": asdict(training), "train_pairs": len(train), "held_out_pairs": len(held_out),
