@@ -15,7 +15,7 @@ from experiments.progress import Lines
 from experiments.reward_answers import Gathered, Origin, draw, drawing, rollouts
 from experiments.store import without_home, write_text
 from lm.ledger import Ledger
-from reward_models.calibration import Figures
+from reward_models.margins import Figures
 from reward_models.pairs import Answer, Chat, Pair, make_pairs, read_pairs, split_pairs
 from tasks.load import load_task, task_hash
 from tasks.splits import required_split

@@ -5,7 +5,7 @@ No torch here: the command line reads this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -33,12 +33,12 @@ class ModelChoice(BaseModel):
             raise ValueError("key_env: a local model needs no key; write endpoint, too")
         return self
 
-    def remote(self, ledger: Ledger | None = None, **options: int | float) -> EndpointModel:
+    def remote(self, ledger: Ledger | None = None, **options: Any) -> EndpointModel:
         """The model at the endpoint. Asks nothing yet; raises ModelError for a bad address."""
         from lm.endpoint import EndpointModel
 
         assert self.endpoint is not None
-        return EndpointModel(self.endpoint, self.model, self.key_env, ledger, **options)  # type: ignore[arg-type]
+        return EndpointModel(self.endpoint, self.model, self.key_env, ledger, **options)
 
     def open(self, ledger: Ledger | None = None) -> EndpointModel | HFModel:
         """Either of the two; a local one is loaded now. Raises ModelError."""

@@ -51,7 +51,8 @@ class JudgeConfig(ModelChoice):
 
     `pointwise`: it gives each answer a number of `scale`, which becomes 0 to 1. `pairwise`: it says
     which of two answers to the same question is better, asked in both orders; an answer is worth
-    the share of its `opponents` that it beats, a tie counting half. With `gold` the judge is shown
+    the share of the others in its group that it beats, a tie counting half. With `opponents: k`
+    each is held against the next k in a circle instead of all. With `gold` the judge is shown
     the right answer. `probabilities: auto` reads the scale's probabilities where the model gives
     them, else the number it writes.
     """

@@ -15,11 +15,12 @@ from reward_models.config import (
     FUNCTION,
     AnyReward,
     Composition,
-    Format,
+    JudgeReward,
     name_of,
     parse_reward,
     singles,
 )
+from reward_models.config_formats import Format
 from reward_models.formats import format_reward
 from reward_models.partial import CREDITS, PartialCredit
 from reward_models.task import TaskReward
@@ -64,12 +65,17 @@ def load_reward(
         return _load_single(parsed, task, ledger)
     rewards = [_load_single(term.reward, task, ledger) for term in parsed.terms()]
     name = name_of(parsed)
-    return Checked(name, Composed(name, parsed, rewards))
+    asks = any(isinstance(reward, Checked) and reward.asks for reward in rewards)
+    return Checked(name, Composed(name, parsed, rewards), asks)
 
 
 def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Example]) -> None:
     if isinstance(reward, Format):
         format_reward(reward, prompt)
+    if isinstance(reward, JudgeReward):
+        from reward_models.judge import check_judge
+
+        check_judge(reward.judge)
     if not isinstance(reward, str) or reward in BUILT_IN:
         return
     if match := FUNCTION.fullmatch(reward):
@@ -85,8 +91,12 @@ def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Exam
 def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> RewardModel:
     if isinstance(reward, Format):
         return format_reward(reward, task.prompt)
-    if not isinstance(reward, str):
-        raise NotImplementedError  # TODO(R1)
+    if isinstance(reward, JudgeReward):
+        from reward_models.judge import load_judge
+
+        judge = load_judge(reward.judge, task.examples, ledger)
+        return Checked(name_of(reward), judge, asks=True)
+    assert isinstance(reward, str), "compositions hold no compositions"
     if reward == "task":
         return task
     if reward in CREDITS:

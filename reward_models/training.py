@@ -25,9 +25,9 @@ from lm.ledger import Stopwatch
 from lm.source import resolve, weights_fingerprint
 from lm.staging import staged_folder
 from lm.types import ModelError
-from reward_models.calibration import Figures, figures
 from reward_models.card import CARD, Card, Reads, Steps
 from reward_models.learned import AGGREGATES, load_learned
+from reward_models.margins import Figures, figures
 from reward_models.pairs import Pair
 from reward_models.trl_reward import PairTrainer, Row
 from tasks.types import Prompt

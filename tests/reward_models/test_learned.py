@@ -13,7 +13,7 @@ from reward_models.learned import check_learned, load_learned
 from reward_models.load import check_reward, load_reward
 from reward_models.types import RewardError
 from tasks.types import Demo, Example, Prompt, Score
-from tests.reward_models.conftest import PROMPT, vowel_pairs
+from tests.reward_models.vowels import PROMPT, vowel_pairs
 
 EXAMPLES = {f"w{i}": Example(f"w{i}", {"word": f"word {i}"}, "aeiou") for i in range(8)}
 TEXTS = ["aei", "bcd", "", "aeb", "a longer answer, of several words", "bcd", "iou", "k"]

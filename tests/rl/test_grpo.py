@@ -401,7 +401,8 @@ def test_each_part_of_a_reward_is_logged_apart(folder, tmp_path):
         assert set(parts[0]) == {"task", "length", "repetition"}
         for answer, part in zip(answers, parts, strict=True):
             whole = part["task"] + 0.5 * part["length"] + part["repetition"]
-            assert answer["reward"] == pytest.approx(whole) and answer["score"] == part["task"]
+            assert answer["reward"] == pytest.approx(whole)
+            assert answer["score"] == pytest.approx(part["task"])
         for name in parts[0]:
             mean = sum(part[name] for part in parts) / len(parts)
             assert row[f"reward/{name}"] == pytest.approx(mean)
