@@ -43,7 +43,7 @@ def test_true_probabilities_are_calibrated_and_exaggerated_ones_are_not():
 
 
 def test_where_nothing_can_be_said_it_is_nan():
-    one = gold_agreement([0.5, 0.7], [True, True])
+    one = gold_agreement([0.6, 0.7], [True, True])
     assert math.isnan(one.auc) and math.isnan(one.kappa)
     none = gold_agreement([None], [True])
     assert none.given == 0 and math.isnan(none.auc) and math.isnan(none.brier)
