@@ -142,6 +142,10 @@ def test_another_content_is_another_stage(place, folder, capsys):
         (["--from", "{run}", "--device", "abacus"], "unknown device 'abacus'"),
         (["--from", "{run}", "--model", "nowhere"], "model: nothing to load at 'nowhere'"),
         (["--from", "{run}", "--margin", "5"], "pairs of 0 questions"),
+        (["--from", "{run}", "--margin", "nan"], "--margin nan: write a number"),
+        (["--from", "{run}", "--learning-rate", "-1"], "--learning-rate -1: write a number"),
+        (["--from", "{run}", "--seed", "-1"], "--seed -1: write 0 or more"),
+        (["--from", "{run}", "--out", "/proc/out"], "--out '/proc/out': cannot be written"),
     ],
 )
 def test_bad_input_is_one_line(place, tmp_path, capsys, words, message):

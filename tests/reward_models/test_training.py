@@ -122,6 +122,21 @@ def test_a_killed_training_ends_as_an_undisturbed_one(vowels, tiny, training, tm
         assert torch.equal(weight, load_file(out / "model.safetensors")[name]), name
 
 
+def test_checkpoints_of_another_training_are_no_start(vowels, tiny, training, tmp_path):
+    out = tmp_path / "vowels"
+
+    def kill(step: int, total: int, loss: float) -> None:
+        if step == 13:
+            raise Killed
+
+    options = {"prompt": PROMPT, "training": training, "device": "cpu"}
+    other = vowel_pairs(100, 164)
+    with pytest.raises(Killed):
+        train_reward(str(tiny), other, other, out, **options, report=kill)
+    train_reward(str(tiny), vowel_pairs(0, 64), vowel_pairs(64, 96), out, **options)
+    assert (out / "model.safetensors").read_bytes() == (vowels / "model.safetensors").read_bytes()
+
+
 def test_the_seed_decides_it_all(tiny, training, tmp_path, vowels):
     for seed, same in ((0, True), (1, False)):
         out = tmp_path / str(seed)
