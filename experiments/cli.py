@@ -25,7 +25,7 @@ FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
-    *("curves", "audits", "attribution", "reads", "error_types", "error_types_by_arm"),
+    *("curves", "audits", "attribution", "reads", "stopped", "error_types", "error_types_by_arm"),
     *("error_examples", "format", "budget", "allocation", "efficiency", "dev_curves"),
 )
 COMPARED = ("pairs", "flow", "links")

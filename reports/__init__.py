@@ -16,7 +16,7 @@ from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.flow import Links, flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.load import ReportError, Run, load_run
-from reports.reads import reads
+from reports.reads import reads, stopped
 from reports.report import TABLES, recommendation, report_markdown, table
 from reports.samples import samples
 from reports.tables import pairs, seeds, summary
@@ -51,6 +51,7 @@ __all__ = [
     "samples",
     "seeds",
     "slices",
+    "stopped",
     "summary",
     "table",
     "tripped",
