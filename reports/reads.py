@@ -36,7 +36,8 @@ def reads_markdown(run: Run) -> str:
     return (
         f"> **Test was read more than once**: {named}{rest}. Whoever changed these arms in between "
         "could know how they had scored, so test may have helped to choose them: their scores "
-        "may be too good and their p too small. Examples that no reading has seen would tell.\n"
+        "may be too good and their p too small. `tasklift recheck` asks examples that no "
+        "reading has seen.\n"
     )
 
 

@@ -61,6 +61,7 @@ _DIFFERENCES = {
     *(f"{name}_effect" for name in _EFFECTS),
 }
 _SHARES = {
+    "test_score",
     "score",
     "share",
     "rate",

@@ -23,6 +23,7 @@ from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
 from reports.reads import reads, reads_markdown, stopped
+from reports.recheck import recheck
 from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
 from reports.samples import samples
@@ -69,6 +70,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "attribution": attribution,
     "reads": reads,
     "stopped": stopped,
+    "recheck": recheck,
 }
 
 
@@ -151,6 +153,8 @@ def report_markdown(run: Run) -> str:
     ]
     if not (early := stopped(run)).empty:
         parts.append(_section("Stopped early, clearly worse", early))
+    if not (again := recheck(run)).empty:
+        parts.append(_section("Again, on test examples never seen", again))
     if len(run.arm_names) > 1:
         parts.append(_section("Every pair of arms", pairs(run)))
     if len({arm.seed for arm in run.arms}) > 1:
