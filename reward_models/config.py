@@ -4,7 +4,7 @@ reward: task                                # a name of BUILT_IN
 reward: mine.py:fn                          # any function of TRL's convention
 reward: reward-model/                       # a folder that `tasklift reward-train` wrote
 reward: {format: tags, names: [think, answer]}
-reward: {judge: {model: smollm2-135m, rubric: Is the answer polite?}}
+reward: {judge: {model: smollm2-135m, rubric: 'Is the answer polite?'}}
 reward: {parts: [task, {reward: {format: tags}, weight: 0.2}], overlong: {start: 80, max: 100}}
 """
 
