@@ -95,8 +95,9 @@ def test_a_hard_question_lacks_the_words_its_kind_is_asked_by_and_the_others_hav
 
 
 def test_no_word_gives_a_hard_question_away():
-    """One word for each kind, the best by its F1 on the hard of train, is no way to be right."""
-    train, test = ([e for e in TASK.split(s) if e.meta["hard"]] for s in ("train", "test"))
+    """One word for each kind, the best by its F1 on the hard of train (31 %, chance 17 %)."""
+    train = [e for e in TASK.split("train") if e.meta["hard"]]
+    test = [e for e in TASK.split("test") if e.meta["hard"]]
     best = fit_keywords(train)
 
     def guess(example):
