@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
-from evaluation.types import EvalRecord, Policy, Progress, ScoreFunction
+from evaluation.types import Enough, EvalRecord, Policy, Progress, ScoreFunction
 from lm.types import LanguageModel, Sampling
 from tasks.types import Example
+
+BATCH = 128  # examples
 
 
 def ask_all(
@@ -21,6 +23,8 @@ def ask_all(
     split: str,
     folder: Path,
     progress: Progress,
+    batch: int = BATCH,
+    enough: Enough | None = None,
 ) -> list[EvalRecord]:
     """One record for each example and sample; see `evaluate` and `evaluate_program`.
 
@@ -28,10 +32,26 @@ def ask_all(
     """
     if policy.program is None:
         return evaluate(
-            model, policy.prompt, examples, score, sampling, split=split, progress=progress
+            model,
+            policy.prompt,
+            examples,
+            score,
+            sampling,
+            split=split,
+            progress=progress,
+            batch=batch,
+            enough=enough,
         )
     from prompt_opt.program_eval import evaluate_program
 
     return evaluate_program(
-        model, policy, examples, score, sampling, split=split, folder=folder, progress=progress
+        model,
+        policy,
+        examples,
+        score,
+        sampling,
+        split=split,
+        folder=folder,
+        progress=progress,
+        enough=enough,
     )
