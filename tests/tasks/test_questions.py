@@ -50,7 +50,8 @@ def grams(text):
 
 
 def test_every_split_has_as_many_questions_of_each_kind_and_as_many_hard_ones():
-    for name, (size, hard) in SIZES.items():
+    for name in SPLITS:
+        size, hard = SIZES[name]
         examples = required_split(TASK, name)
         assert Counter(e.answer for e in examples) == dict.fromkeys(KINDS, size)
         assert Counter(e.answer for e in examples if e.meta["hard"]) == dict.fromkeys(KINDS, hard)
@@ -80,7 +81,7 @@ def test_questions_are_short_and_in_plain_characters():
 
 @pytest.mark.parametrize(("parts", "limit"), [(words, 0.4), (grams, 0.25)])
 def test_no_two_questions_are_near_duplicates(parts, limit):
-    """Jaccard overlap of any two, in one split or in two, under the limits of bikeshare."""
+    """Jaccard overlap of any two, in one split or in two: 0.385 by words, 0.246 by characters."""
     place = defaultdict(lambda: len(place))
     masks = {e.id: sum(1 << place[p] for p in parts(question(e))) for e in EXAMPLES.values()}
     for (x, a), (y, b) in combinations(masks.items(), 2):
