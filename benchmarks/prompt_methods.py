@@ -1,4 +1,4 @@
-"""All nine prompt methods on both tasks: examples/prompt-methods, run or gone on with, as tables.
+"""All nine prompt methods on all tasks of examples/prompt-methods, run or gone on with, as tables.
 
 For each method its test score, what it gained on zero-shot (McNemar's exact test, Holm over
 all pairs of arms), answers asked for by purpose, how often the metric was called, and seconds.
@@ -29,7 +29,7 @@ HEAD = ("method", "test", "gain", "p (Holm)", *PURPOSES, "metric calls", "second
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go")
-    parser.add_argument("--set", action="append", default=[], help="a change to both specs")
+    parser.add_argument("--set", action="append", default=[], help="a change to every spec")
     chosen = parser.parse_args(argv)
     for path in sorted(FOLDER.glob("*.yaml")):
         found = load_run(run(load_spec(path, chosen.set), FOLDER, chosen.out))

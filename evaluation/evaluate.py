@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluation.judge import judge
-from evaluation.types import EvalRecord, Progress, ScoreFunction
+from evaluation.types import Enough, EvalRecord, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
 from lm.types import Chat, Completion, LanguageModel, ModelError, PromptTooLong, Sampling
 from tasks.types import Example, Prompt, Score
@@ -30,6 +30,7 @@ def evaluate(
     purpose: Purpose = "eval",
     progress: Progress | None = None,
     batch: int = 128,
+    enough: Enough | None = None,
     choose: Choose | None = None,
 ) -> list[EvalRecord]:
     """One record for each example and sample, in the order of `examples`, then of samples.
@@ -37,6 +38,8 @@ def evaluate(
     `choose` picks among the answers drawn, without knowing what they are worth; its time counts.
     Asks `batch` examples at a time and reports after each. The same arguments give the same
     records, `seconds` apart; at temperature above 0 another `batch` draws other answers.
+
+    With `enough` it ends after the first batch of which that says so.
 
     A question that does not fit the context window behind the prompt has an empty answer of no
     tokens, cut (`finish` length); demos may be longer on one example than on all of dev. Raises
@@ -60,6 +63,8 @@ def evaluate(
                 records.append(record_of(split, example, sample, judged, completion, seconds))
         if progress is not None:
             progress(start + len(asked), len(examples), score=mean_score(records))
+        if enough is not None and enough(records, len(examples)):
+            break
     return records
 
 

@@ -215,3 +215,7 @@ class EvalRecord:
     seconds: float
     inputs: str
     meta: str
+
+
+Enough = Callable[[Sequence[EvalRecord], int], bool]
+"""Whether the answers so far, to the first of so many examples, are enough to know."""

@@ -64,6 +64,17 @@ class AllocateSpec(BaseModel):
         return {"halving": {}} if raw == "halving" else raw
 
 
+class StopEarlySpec(BaseModel):
+    """The evaluation of an arm on test ends once it is worse, by more than `margin` in score units,
+    than an arm evaluated before it (`evaluation.stopping`). `alpha` is the chance that this happens
+    in the whole run to any arm that is not; the arm then stands in no table but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    margin: float = Field(default=0.0, ge=0, lt=1)
+
+
 @dataclass(frozen=True)
 class Rung:
     """`arms` take part, each with `caps` along its chain, counted from its beginning; `kept` of

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.records import write_records
+from evaluation.stopping import BATCH as LOOK
+from evaluation.stopping import Stopping
 from evaluation.types import Policy
-from experiments.asking import ask_all
+from experiments.asking import BATCH, ask_all
 from experiments.plan import digest
 from experiments.prepare import Experiment
 from experiments.progress import Lines
@@ -24,12 +26,19 @@ def answered(
     examples: Sequence[Example],
     label: str,
     split: str = "test",
+    stopping: Stopping | None = None,
 ) -> str:
-    """The key of the policy's evaluation on a split, which is done now if it was not."""
+    """The key of the policy's evaluation on a split, which is done now if it was not.
+
+    Unless `stopping` has ended it: what was answered till then is kept, but not marked done.
+    """
     other = [split] if split != "test" else []
     key = digest(experiment.exam, *other, policy.fingerprint())
     if not folder.has_answers(key):
-        _evaluate(experiment, folder.evaluation(key), policy, examples, label, split)
+        place = folder.evaluation(key)
+        _evaluate(experiment, place, policy, examples, label, split, stopping)
+        if stopping is None or stopping.found is None:
+            (place / "DONE").touch()
     return key
 
 
@@ -40,6 +49,7 @@ def _evaluate(
     examples: Sequence[Example],
     label: str,
     split: str,
+    stopping: Stopping | None,
 ) -> None:
     """Ask one policy all examples; `place` is the evaluation's folder."""
     place.mkdir(parents=True, exist_ok=True)
@@ -54,6 +64,8 @@ def _evaluate(
         split=split,
         folder=place,
         progress=progress,
+        batch=BATCH if experiment.spec.stop_early is None else LOOK,
+        enough=stopping,
     )
     progress.tick()
     write_records(place / "records.parquet", records)
@@ -65,4 +77,3 @@ def _evaluate(
         "surroundings": experiment.surroundings,
     }
     write_text(place / "eval.json", json.dumps(told, indent=1))
-    (place / "DONE").touch()

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
-from evaluation.types import BestOf, EvalRecord, Policy, Progress, ScoreFunction
+from evaluation.types import BestOf, Enough, EvalRecord, Policy, Progress, ScoreFunction
 from lm.types import LanguageModel, Sampling
 from tasks.types import Example
 
-ASKED_AT_ONCE = 128  # draws, where each example takes several
+BATCH = 128  # examples
 
 
 def ask_all(
@@ -23,6 +23,8 @@ def ask_all(
     split: str,
     folder: Path,
     progress: Progress,
+    batch: int = BATCH,
+    enough: Enough | None = None,
 ) -> list[EvalRecord]:
     """One record for each example and sample; see `evaluate` and `evaluate_program`.
 
@@ -30,15 +32,33 @@ def ask_all(
     the policy picks one of n answers there is one record for each pick.
     """
     if policy.best_of is not None:
-        return _choosing(model, policy, policy.best_of, examples, score, sampling, split, progress)
+        return _choosing(
+            model, policy, policy.best_of, examples, score, sampling, split, progress, enough
+        )
     if policy.program is None:
         return evaluate(
-            model, policy.prompt, examples, score, sampling, split=split, progress=progress
+            model,
+            policy.prompt,
+            examples,
+            score,
+            sampling,
+            split=split,
+            progress=progress,
+            batch=batch,
+            enough=enough,
         )
     from prompt_opt.program_eval import evaluate_program
 
     return evaluate_program(
-        model, policy, examples, score, sampling, split=split, folder=folder, progress=progress
+        model,
+        policy,
+        examples,
+        score,
+        sampling,
+        split=split,
+        folder=folder,
+        progress=progress,
+        enough=enough,
     )
 
 
@@ -51,6 +71,7 @@ def _choosing(
     sampling: Sampling,
     split: str,
     progress: Progress,
+    enough: Enough | None,
 ) -> list[EvalRecord]:
     from reward_models.best_of import chooser
 
@@ -63,6 +84,7 @@ def _choosing(
         best_of.sampling(sampling),
         split=split,
         progress=progress,
-        batch=max(1, ASKED_AT_ONCE // best_of.n),
+        batch=max(1, BATCH // best_of.n),  # whatever was asked for: draws depend on it
+        enough=enough,
         choose=chooser(best_of, policy.prompt, examples, model.ledger),
     )

@@ -25,8 +25,9 @@ FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
-    *("curves", "audits", "attribution", "reads", "error_types", "error_types_by_arm"),
-    *("error_examples", "format", "budget", "allocation", "efficiency", "dev_curves"),
+    *("curves", "audits", "attribution", "reads", "stopped", "recheck", "error_types"),
+    *("error_types_by_arm", "error_examples", "format", "budget", "allocation", "efficiency"),
+    "dev_curves",
 )
 COMPARED = ("pairs", "flow", "links")
 
@@ -101,6 +102,11 @@ def _add_policies(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     evaluation.add_argument("--max-tokens", type=_positive, help="default: the run's, else 32")
     evaluation.add_argument("--device", default="auto")
     evaluation.set_defaults(do=verbs.evaluate)
+
+    again = verb.add_parser("recheck", help="the arms of a run on test examples it has not seen")
+    again.add_argument("run", type=Path, help="runs/NAME")
+    again.add_argument("--limit", type=_positive, help="only the first N of them")
+    again.set_defaults(do=verbs.recheck)
 
     export = verb.add_parser("export", help="an arm's model as a plain Hugging Face folder")
     export.add_argument("run", type=Path, help="runs/NAME")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reward_models.config import dump_reward, parse_reward
+from reward_models.config import JudgeReward, dump_reward, parse_reward, singles
 from reward_models.mentions import Mention, mentions, relocated
 from tasks.load import BUILT_INS
 
@@ -72,6 +72,28 @@ def reward_digest(config: Mapping[str, Any], base: Path) -> list[str]:
 
     found = _mentions(locate_code(config, base))
     return [mention_digest(named) for named in found if named.kind in ("folder", "model")]
+
+
+def reward_parameters(config: Mapping[str, Any], base: Path) -> dict[str, int | None]:
+    """The sizes of the models a reward reads with, by the name stage.json has for them; None where
+    nobody knows it: at an address, or because there are several of different sizes."""
+    from lm.flops import count_parameters
+    from lm.source import resolve
+
+    found = _mentions(locate_code(config, base))
+    judges = [count_parameters(resolve(m.name)) for m in found if m.kind == "model"]
+    learned = [count_parameters(Path(m.name).expanduser()) for m in found if m.kind == "folder"]
+    sizes: dict[str, set[int | None]] = {"judge_parameters": {*judges, *_remote_judges(config)}}
+    sizes["reward_parameters"] = {*learned}
+    return {name: s.pop() if len(s) == 1 else None for name, s in sizes.items() if s}
+
+
+def _remote_judges(config: Mapping[str, Any]) -> list[None]:
+    return [
+        None
+        for single in (singles(parse_reward(config["reward"])) if _rewards(config) else [])
+        if isinstance(single, JudgeReward) and single.judge.endpoint is not None
+    ]
 
 
 def _rewards(config: Mapping[str, Any]) -> bool:

@@ -100,7 +100,8 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     seen = {name: _digest_examples(examples) for name, examples in splits.items()}
     kind = [around["device_type"], around["dtype"]]
     world = digest(task_hash(task), judge_hash(), seen["train"], seen["dev"], weights, kind)
-    exam = digest(world, seen["test"], spec.sampling.model_dump())
+    other_order = [spec.stop_early.model_dump()] if spec.stop_early else []
+    exam = digest(world, seen["test"], spec.sampling.model_dump(), *other_order)
     return Experiment(
         spec=spec,
         base=base,

@@ -197,7 +197,8 @@ def _draw_one(
                 if (score := _score(task, prompt, example, answer.text)) is not None
             ]
             _write(path, rows)
-        answers += [Answer(*row, name) for row in json.loads(path.read_text(encoding="utf-8"))]
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        answers += [Answer(key, text, score, name) for key, text, score in kept]
         mean = sum(answer.score for answer in answers) / max(1, len(answers))
         progress(min(start + size, len(train)), len(train), score=mean)
     return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from experiments.progress import Lines
 from experiments.reward_answers import Gathered, Origin, draw, drawing, rollouts
 from experiments.store import without_home, write_text
 from lm.ledger import Ledger
-from reward_models.calibration import Figures
+from reward_models.margins import Figures
 from reward_models.pairs import Answer, Chat, Pair, make_pairs, read_pairs, split_pairs
 from tasks.load import load_task, task_hash
 from tasks.splits import required_split
@@ -69,6 +70,11 @@ def _check(options: Namespace) -> list[Origin]:
     out: Path = options.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(f"--out {str(out)!r}: there is something already; name a new folder")
+    for name, value in (("margin", options.margin), ("learning-rate", options.learning_rate or 1)):
+        if not 0 <= value < math.inf:
+            raise SpecError(f"--{name} {value:g}: write a number that is not negative")
+    if not 0 <= options.seed < 2**31:
+        raise SpecError(f"--seed {options.seed}: write 0 or more, below 2147483648")
     origins = [Origin.of(text) for text in options.sources]
     if not origins and options.pairs is None and not options.draw:
         raise SpecError(
@@ -86,13 +92,19 @@ def _begin(options: Namespace, task: Task, work: Path) -> None:
         for name, value in vars(options).items()
         if name not in ("do", "verb", "out", "device")
     }
-    content = options.pairs.read_bytes().hex() if options.pairs and options.pairs.exists() else ""
+    content = options.pairs.read_bytes().hex() if options.pairs and options.pairs.is_file() else ""
     key = digest(asked, task_hash(task), content)
     path = work / "command"
-    if work.exists() and (not path.exists() or path.read_text(encoding="utf-8") != key):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_text(path, key)
+    try:
+        if work.exists() and (not path.exists() or path.read_text(encoding="utf-8") != key):
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        write_text(path, key)
+    except OSError as error:
+        raise SpecError(
+            f"--out {str(options.out)!r}: cannot be written ({error.strerror or error}); name "
+            "another folder"
+        ) from None
 
 
 def _pairs(
@@ -122,6 +134,12 @@ def _pairs(
         margin=options.margin,
         across=options.across,
     )
+    decided = {(p.question, frozenset((p.chosen.strip(), p.rejected.strip()))) for p in pairs}
+    made = [
+        p  # what people have decided is decided
+        for p in made
+        if (p.question, frozenset((p.chosen.strip(), p.rejected.strip()))) not in decided
+    ]
     said |= {
         "answers": len(found.answers),
         "mean_score": round(sum(a.score for a in found.answers) / len(found.answers), 4),
@@ -160,7 +178,13 @@ def _sentence(train: Sequence[Pair], held_out: Sequence[Pair], said: dict[str, A
 def _told(options: Namespace, task: Task, said: dict[str, Any]) -> dict[str, Any]:
     sources = [*options.sources, *([str(options.pairs)] if options.pairs else [])]
     made = {"sources": sources, "across": options.across, "draw": options.draw, **said}
-    told = {"task": task.name, "task_hash": task_hash(task), "pairs": made, "versions": versions()}
+    told = {
+        "base": options.model,
+        "task": task.name,
+        "task_hash": task_hash(task),
+        "pairs": made,
+        "versions": versions(),
+    }
     return without_home(told)
 
 

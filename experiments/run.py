@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
+from evaluation.stopping import shuffled
 from evaluation.types import Policy
 from experiments.answering import answered
 from experiments.attribution import CELLS, cells, crossed
@@ -21,10 +23,12 @@ from experiments.plan import Arm
 from experiments.prepare import Experiment, prepare
 from experiments.spec import ExperimentSpec
 from experiments.stages import check_stages, run_stages
+from experiments.stopping import in_turn, stopping, was_stopped
 from experiments.store import RunFolder, open_run, without_home, write_text
 from lm.ranks import barrier, from_first, is_first, joined
 from tasks.load import task_copies, task_hash
 from tasks.splits import required_split
+from tasks.types import Example
 
 
 def run(spec: ExperimentSpec, base: Path, out: Path) -> Path:
@@ -113,10 +117,13 @@ def _run_evaluations(
     test = required_split(experiment.task, "test", experiment.spec.splits.test)
     arms, taken_apart = _arms(experiment, folder)
     folder.plan_arms(arms, taken_apart, experiment.exam)  # what was dropped on the way is out
-    for number, arm in enumerate(arms, 1):
+    if experiment.spec.stop_early is not None:
+        test = shuffled(test)
+    turns = in_turn(experiment.spec, arms)
+    for number, arm in enumerate(turns):
         policy = policies[arm.stages[-1].key] if arm.stages else experiment.start
-        label = f"test {number}/{len(arms)} {arm.name}, seed {arm.seed}"
-        folder.note_evaluation(arm, answered(experiment, folder, policy, test, label))
+        label = f"test {number + 1}/{len(arms)} {arm.name}, seed {arm.seed}"
+        _test(experiment, folder, policy, test, label, arm, turns[:number])
     for arm in taken_apart:
         of_arm = cells(experiment.start, policies[arm.stages[-1].key])
         keys = {}
@@ -125,3 +132,24 @@ def _run_evaluations(
             keys[name] = answered(experiment, folder, policy, test, label)
         folder.note_cells(arm, keys)
     folder.write("run.json", {**folder.read("run.json"), "complete": True})
+
+
+def _test(
+    experiment: Experiment,
+    folder: RunFolder,
+    policy: Policy,
+    test: Sequence[Example],
+    label: str,
+    arm: Arm,
+    before: Sequence[Arm],
+) -> None:
+    """One arm on test, to the end or to where it is clearly worse than one `before` it."""
+    if was_stopped(folder, arm):
+        return
+    watch = stopping(experiment.spec, folder, arm, before, len(experiment.spec.arms))
+    key = answered(experiment, folder, policy, test, label, stopping=watch)
+    if watch is not None and watch.found is not None:
+        print(f"[{label}] stopped: clearly worse than {watch.found.against}", flush=True)
+        folder.note_stopped(arm, asdict(watch.found))
+    else:
+        folder.note_evaluation(arm, key)

@@ -14,6 +14,7 @@ attribution: true                          # what of an arm's gain is weights, w
 price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
 budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
 allocate: halving                          # cheap rungs first; the best half on dev goes on
+stop_early: true                           # on test, who is clearly worse is asked no further
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from experiments.allocation import AllocateSpec, BudgetSpec, Rung, rungs, share
+from experiments.allocation import (
+    AllocateSpec,
+    BudgetSpec,
+    Rung,
+    StopEarlySpec,
+    rungs,
+    share,
+)
 from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
@@ -100,6 +108,7 @@ class ExperimentSpec(_Section):
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     budget: BudgetSpec | None = None
     allocate: AllocateSpec | None = None
+    stop_early: StopEarlySpec | None = None
     allow_overlap: bool = False
 
     @field_validator("model", mode="before")
@@ -120,6 +129,25 @@ class ExperimentSpec(_Section):
         if not isinstance(value, bool):
             raise ValueError(f"{value!r} is no switch; write true or false")
         return value
+
+    @field_validator("stop_early", mode="before")
+    @classmethod
+    def _by_default(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _stopped_as_a_whole(self) -> ExperimentSpec:
+        if self.stop_early is not None and len(self.seeds) > 1:
+            raise ValueError(
+                "stop_early: an arm stopped at one seed would be judged by its other seeds; write "
+                "one seed"
+            )
+        if self.stop_early is not None and self.attribution:
+            raise ValueError(
+                "stop_early: an arm that is stopped cannot be taken apart; write attribution: "
+                "false, or leave stop_early out"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluation.types import Context, Method, Policy, Unfinished
 from experiments.budget import arm_caps, left
 from experiments.history import pass_rates
-from experiments.locate import locate_code, proposer_parameters
+from experiments.locate import locate_code, proposer_parameters, reward_parameters
 from experiments.methods import KINDS
 from experiments.plan import Stage
 from experiments.prepare import Experiment
@@ -141,4 +141,5 @@ def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
     }
     if stage.step.config.get("reflection"):
         told["proposer_parameters"] = proposer_parameters(stage.step.config, experiment.base)
+    told |= reward_parameters(stage.step.config, experiment.base)
     write_text(place / "stage.json", json.dumps(told, indent=1))

@@ -130,7 +130,9 @@ class RunFolder:
 
     def _is_answered(self, entry: Mapping[str, Any]) -> bool:
         cells = entry.get("cells", {})
-        if entry["eval"] is None or not isinstance(cells, dict):
+        if entry["eval"] is None:
+            return bool(entry.get("stopped"))
+        if not isinstance(cells, dict):
             return False
         return all(map(self.has_answers, [entry["eval"], *cells.values()]))
 
@@ -140,6 +142,14 @@ class RunFolder:
         for entry in entries:
             if (entry["arm"], entry["seed"]) == (arm.name, arm.seed) and entry["eval"] != key:
                 entry.update(eval=key, test_reads=entry["test_reads"] + 1)
+        self.write("arms.json", entries)
+
+    def note_stopped(self, arm: Arm, why: Mapping[str, Any]) -> None:
+        """Note that an arm's evaluation ended early, and why; test has judged it all the same."""
+        entries = self.arms()
+        for entry in entries:
+            if (entry["arm"], entry["seed"]) == (arm.name, arm.seed):
+                entry.update(stopped=dict(why), test_reads=entry["test_reads"] + 1)
         self.write("arms.json", entries)
 
     def note_cells(self, arm: Arm, keys: Mapping[str, str]) -> None:

@@ -182,6 +182,16 @@ def check(options: Namespace) -> int:
     return 1 if failed else 0
 
 
+def recheck(options: Namespace) -> int:
+    """Every arm of a run on unseen test examples, beside what it scores on test."""
+    from experiments.recheck import recheck as ask
+    from reports import table
+
+    ask(options.run, options.limit)
+    print(f"\n{table(options.run, 'recheck')}", end="")
+    return 0
+
+
 def evaluate(options: Namespace) -> int:
     """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
     from tempfile import TemporaryDirectory

@@ -109,10 +109,12 @@ class Ledger:
         completion_tokens: int,
         seconds: float,
         again: bool = False,
+        kept: int = 0,
     ) -> None:
-        """Count one generate call; `again`: it was paid for before, and then taken back."""
+        """Count one generate call; `again`: it was paid for before, and then taken back. So many
+        as `kept` of its completions were at hand already."""
         with self._lock:
-            self.drawn += 0 if again or purpose == "eval" else completions
+            self.drawn += 0 if again or purpose == "eval" else completions - kept
             usage = self.usage.setdefault(purpose, Usage())
             usage.calls += 1
             usage.completions += completions

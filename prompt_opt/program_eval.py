@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 
 from evaluation.evaluate import mean_score, record_of, refuse_twins
-from evaluation.types import EvalRecord, Policy, Progress, ScoreFunction
+from evaluation.types import Enough, EvalRecord, Policy, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
 from lm.types import LanguageModel, ModelError, Sampling
 from prompt_opt.adapter import asked
@@ -31,11 +31,13 @@ def evaluate_program(
     folder: Path,
     purpose: Purpose = "eval",
     progress: Progress | None = None,
+    enough: Enough | None = None,
 ) -> list[EvalRecord]:
     """One record for each example and sample, as `evaluation.evaluate.evaluate` makes them.
 
     `text` is the program's output, or the reply it could not read; tokens are those of all its LM
-    calls, whose answers stay in `folder`/answers.jsonl: a killed evaluation pays none twice. A step
+    calls, whose answers stay in `folder`/answers.jsonl: a killed evaluation pays none twice. With
+    `enough` it ends after the first batch of which that says so. A step
     that does not fit the context window gets an empty answer, cut. Raises ModelError when that is
     all that a whole batch gets, and TaskError when the program cannot be loaded.
     """
@@ -57,6 +59,8 @@ def evaluate_program(
             records += answered
             if progress is not None:
                 progress(start + len(some), len(examples), score=mean_score(records))
+            if enough is not None and enough(records, len(examples)):
+                break
     return records
 
 

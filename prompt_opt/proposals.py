@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,7 +37,7 @@ class PlainProposals(dspy.Adapter):
         examples = [bench.example(case) for case in bench.pool]
         self.menu = Menu(bench.start, examples, steps=bench.source is not None)
         self._asked = 0  # numbers the requests of a stage: each draws anew
-        self._seen: set[str] = set()
+        self._seen: dict[str, set[str]] = {}
 
     def __call__(
         self,
@@ -60,19 +61,25 @@ class PlainProposals(dspy.Adapter):
             rows = [{}]
         return [{**dict.fromkeys(wanted, ""), **row} for row in rows]
 
-    def instructions(self, current: str, count: int, lesson: str = "") -> list[str]:
-        """`count` new instructions in the place of `current`: from the model and, every second
-        one, from the menu. `lesson` tells what went wrong with it."""
-        picks = [(self._rng(), number % 2 == 0) for number in range(count)]
+    def instructions(
+        self, current: str, count: int, lesson: str = "", first: int = 0, component: str = ""
+    ) -> list[str]:
+        """`count` new instructions in the place of `current`: the even ones, counted from `first`,
+        are the model's, the others the menu's. `lesson` tells what went wrong with it; none is
+        proposed twice to a `component` of the program."""
+        seen = self._seen.setdefault(component, set())
+        picks = [(self._rng(), number % 2 == 0) for number in range(first, first + count)]
         edits = [rng.choice(self.menu.edits) for rng, _ in picks]
         texts: list[str | None] = [None] * count
         for _ in range(TRIES):
             open_ = [i for i, (_, ask) in enumerate(picks) if ask and texts[i] is None]
             chats = [self._request(current, edits[i], picks[i][0], lesson) for i in open_]
             for i, text in zip(open_, self._ask(chats), strict=True):
-                texts[i] = None if self._is_useless(text, current) else self._note(text)
+                if not _is_useless(text, current, seen):
+                    texts[i] = text
+                    seen.add(text)
         return [
-            text if text is not None else self._edited(current, edit, rng)
+            text if text is not None else self._edited(current, edit, rng, seen)
             for text, edit, (rng, _) in zip(texts, edits, picks, strict=True)
         ]
 
@@ -117,21 +124,15 @@ class PlainProposals(dspy.Adapter):
         answers = self.bench.engine.answers(questions)
         return [cleaned(answer.text, answer.finish_reason == "length") for answer in answers]
 
-    def _edited(self, current: str, first: Edit, rng: random.Random) -> str:
+    def _edited(self, current: str, first: Edit, rng: random.Random, seen: set[str]) -> str:
         """By the menu: the first edit that gives something new, all else failing the first."""
         others = rng.sample(self.menu.edits, len(self.menu.edits))
         for edit in (first, *others):
             text = edit.apply(current.strip(), rng).strip()
-            if not self._is_useless(text, current):
-                return self._note(text)
+            if not _is_useless(text, current, seen):
+                seen.add(text)
+                return text
         return current  # which costs nothing: it has been measured
-
-    def _is_useless(self, text: str, current: str) -> bool:
-        return text in self._seen or fault(text, current) is not None
-
-    def _note(self, text: str) -> str:
-        self._seen.add(text)
-        return text
 
     def _rng(self) -> random.Random:
         self._asked += 1
@@ -143,6 +144,7 @@ class PlainReflection:
 
     def __init__(self, proposals: PlainProposals):
         self.proposals = proposals
+        self._turns: Counter[str] = Counter()  # by component: GEPA takes these in turn, too
 
     def __call__(
         self,
@@ -151,14 +153,19 @@ class PlainReflection:
         components_to_update: list[str],
     ) -> dict[str, str]:
         return {
-            name: self._mended(candidate[name], reflective_dataset[name])
+            name: self._mended(name, candidate[name], reflective_dataset[name])
             for name in components_to_update
         }
 
-    def _mended(self, current: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    def _mended(self, name: str, current: str, rows: Sequence[Mapping[str, Any]]) -> str:
         lesson = "What was answered so far:\n" + "\n".join(map(_told, rows))
-        # one of the two is the model's, the other the menu's; which comes is the stage's chance
-        return self.proposals._rng().choice(self.proposals.instructions(current, 2, lesson))
+        [text] = self.proposals.instructions(current, 1, lesson, self._turns[name], name)
+        self._turns[name] += 1
+        return text
+
+
+def _is_useless(text: str, current: str, seen: set[str]) -> bool:
+    return text in seen or fault(text, current) is not None
 
 
 def _told(row: Mapping[str, Any]) -> str:

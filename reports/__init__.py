@@ -16,7 +16,8 @@ from reports.error_types import error_examples, error_types, error_types_by_arm
 from reports.flow import Links, flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.load import ReportError, Run, load_run
-from reports.reads import reads
+from reports.reads import reads, stopped
+from reports.recheck import recheck
 from reports.report import TABLES, recommendation, report_markdown, table
 from reports.samples import samples
 from reports.tables import pairs, seeds, summary
@@ -46,11 +47,13 @@ __all__ = [
     "load_run",
     "pairs",
     "reads",
+    "recheck",
     "recommendation",
     "report_markdown",
     "samples",
     "seeds",
     "slices",
+    "stopped",
     "summary",
     "table",
     "tripped",

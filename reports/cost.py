@@ -18,6 +18,12 @@ COST = (
     *("flops", "peak_memory_gb", "peak_gpu_gb", "dollars"),
 )
 _COUNTS = COST[3:10]
+OTHERS = {  # purposes that another model may serve, and where stage.json has its size
+    "proposal": "proposer_parameters",
+    "reflection": "proposer_parameters",
+    "judge": "judge_parameters",
+    "reward": "reward_parameters",
+}
 CURVES = ("arm", "seed", "method", "stage", "step", "rollouts", "name", "value")
 
 
@@ -108,8 +114,8 @@ def _ledger_of(run: Run, key: str) -> Ledger:
 def _flops(run: Run, key: str, purpose: str, spent: dict[str, Any]) -> float:
     """What the tokens of a row took, NaN where the size of the model that spent them is unknown."""
     size = run.info.get("parameters")
-    if purpose in ("proposal", "reflection"):  # another model's, where stage.json names one
-        size = run.stages[key].told.get("proposer_parameters", size)
+    if purpose in OTHERS:  # another model's, where stage.json names one
+        size = run.stages[key].told.get(OTHERS[purpose], size)
     tokens = spent.get("prompt_tokens", 0) + spent.get("completion_tokens", 0)
     trained = spent.get("train_tokens", 0)
     if size is None:

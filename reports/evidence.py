@@ -18,6 +18,7 @@ from reports.attribution import attributions
 from reports.budget import allocation
 from reports.format_split import splits_between
 from reports.load import Arm, Run
+from reports.reads import stopped
 from reports.tables import arm_scores, comparisons, shared_seeds, versus
 
 LEVEL = 0.05
@@ -133,7 +134,8 @@ class Evidence:
 
     `differences` go by (a, b), b against a, in one direction only. `formats` and `interactions`
     (points that prompt and weights bring together beyond the sum of both: value, low, high) go by
-    arm. `notes` say what is still missing, `dropped` are arms that halving did not let see test.
+    arm. `notes` say what is still missing, `dropped` are arms that halving did not let see test,
+    `stopped` those that were not asked all of it, as they were clearly worse than another.
     """
 
     examples: int
@@ -146,6 +148,7 @@ class Evidence:
     overlap: Overlap | None = None
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
 
     def arm(self, name: str) -> ArmFigures:
         return next(arm for arm in self.arms if arm.name == name)
@@ -187,6 +190,7 @@ def evidence(run: Run) -> Evidence:
         overlap=_overlap(run),
         notes=run.notes,
         dropped=_dropped(run),
+        stopped=tuple(dict.fromkeys(stopped(run)["arm"])),
     )
 
 

@@ -76,6 +76,13 @@ same test examples and were scored by the task's own scorer, whatever reward the
 - **test reads** (`--table reads`): how often test has judged an arm of that name and seed. Dev is
   there to choose between variants, test to judge the one chosen; an arm changed and judged again
   may have been chosen by test. What other run folders read is not known here.
+- **Again, on test examples never seen** (`tasklift recheck`): **test score** and **test delta** as
+  above, all other columns on examples of test that the run had not asked, so that nothing can have
+  been chosen by them unless **reads** is above 1; **p (Holm)** over these comparisons.
+- **Stopped early** (where the spec says `stop_early`): arms whose evaluation ended after **n** of
+  **of** test examples, as they were clearly worse than the arm **against** on the same ones. They
+  stand in no other table. **at most**: with a chance of 1 - alpha the true difference is below it,
+  however often it was looked at (a confidence sequence); the level is shared among all pairs.
 - **Where an arm fails** lists systematic errors that nobody declared. *Failures concentrate* where
   a condition on the question (its `meta`, its words, its lengths, its gold answer), or two at once,
   holds; **fails** counts the answers to such questions that fail (as the class in **failure**, or

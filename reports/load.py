@@ -250,6 +250,8 @@ def _notes(listed: Sequence[dict], arms: Sequence[Arm]) -> tuple[str, ...]:
     for row in listed:
         arm = done.get((row["arm"], row["seed"]))
         name = f"{row['arm']} (seed {row['seed']})"
+        if arm is None and row.get("stopped"):
+            continue  # told by `reports.reads.stopped`
         if arm is None:
             arms_missing.append(name)
         elif arm.cells is None and "cells" in row:

@@ -285,6 +285,8 @@ def unfinished(found: Evidence, choice: Choice, s: Style) -> str:
     said = ["The run is not finished.", *map(s.text, found.notes)] if found.notes else []
     if found.dropped:
         said.append(f"Dropped on dev and never tested: {s.names(found.dropped)}.")
+    if found.stopped:
+        said.append(f"Stopped on test, clearly worse than another: {s.names(found.stopped)}.")
     return " ".join(said)
 
 

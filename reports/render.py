@@ -37,6 +37,7 @@ _HEADINGS = {
     "prompt_tokens": "tokens in",
     "rate_outside": "rate elsewhere",
     "held_out": "on the held-out half",
+    "delta_at_most": "at most (points)",
     "test_delta": "test delta (points)",
     "flops": "FLOPs (est.)",
     "peak_memory_gb": "peak GB",
@@ -51,6 +52,7 @@ _BOUNDS |= {"mean_at_k": ("mean_low", "mean_high"), "pass_at_k": ("pass_low", "p
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {
     "delta",
+    "delta_at_most",
     "test_delta",
     "format",
     "capability",
@@ -59,6 +61,7 @@ _DIFFERENCES = {
     *(f"{name}_effect" for name in _EFFECTS),
 }
 _SHARES = {
+    "test_score",
     "score",
     "share",
     "rate",

@@ -22,7 +22,8 @@ from reports.flow import flow, flow_links
 from reports.format_split import format_in_words, formats
 from reports.guide import GUIDE
 from reports.load import ReportError, Run, load_run
-from reports.reads import reads, reads_markdown
+from reports.reads import reads, reads_markdown, stopped
+from reports.recheck import recheck
 from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
 from reports.samples import samples
@@ -68,6 +69,8 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "audits": audits,
     "attribution": attribution,
     "reads": reads,
+    "stopped": stopped,
+    "recheck": recheck,
 }
 
 
@@ -148,6 +151,10 @@ def report_markdown(run: Run) -> str:
         *(f"> {escape.markdown(note, limit=1000)}\n" for note in run.notes),
         _section("Every arm against the baseline", summary(run)),
     ]
+    if not (early := stopped(run)).empty:
+        parts.append(_section("Stopped early, clearly worse", early))
+    if not (again := recheck(run)).empty:
+        parts.append(_section("Again, on test examples never seen", again))
     if len(run.arm_names) > 1:
         parts.append(_section("Every pair of arms", pairs(run)))
     if len({arm.seed for arm in run.arms}) > 1:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from reward_models.calibration import figures
+from reward_models.calibration import gold_agreement
+from reward_models.margins import figures
 from reward_models.rules import Line, judged, noted
 
 RESAMPLES = 1000
 TIE = 1e-9
 THIRDS = ("smallest", "middle", "largest")
 FEWEST_PAIRS = 12  # in a third, without which it says nothing
-BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,19 +260,17 @@ def length_correlation(sample: Sample, seed: int = 0) -> Line:
 
 def _calibration(sample: Sample) -> list[Line]:
     """Of a reward in [0, 1] that is no mere 0 or 1: how far it is from the share that is right."""
-    reward_A, right_A = sample.reward_A, sample.correct_A.astype(float)
+    reward_A, nothing = sample.reward_A, (np.nan, np.nan)
     inside = reward_A.min() >= 0 and reward_A.max() <= 1
     if not inside or len(np.unique(reward_A)) < 3:
         return []
-    order_A = np.argsort(reward_A, kind="stable")
-    bins = [places for places in np.array_split(order_A, BINS) if len(places)]
-    off = [len(b) * abs(reward_A[b].mean() - right_A[b].mean()) for b in bins]
-    said = f"answers, in {len(bins)} bins of equal size: expected calibration error"
-    brier = float(((reward_A - right_A) ** 2).mean())
-    count = len(reward_A)
+    found = gold_agreement(reward_A.tolist(), sample.correct_A.tolist())
+    kappa = (found.kappa, found.kappa_low, found.kappa_high)
+    said = "answers; above 1/2 against right, beyond chance"
     return [
-        noted("calibration error", sum(off) / count, np.nan, np.nan, count, said),
-        noted("Brier score", brier, np.nan, np.nan, count, "answers; 0.25 is a constant 1/2"),
+        noted("Cohen's kappa", *kappa, found.given, said),
+        noted("calibration error", found.ece, *nothing, found.given, "answers, in ten bins"),
+        noted("Brier score", found.brier, *nothing, found.given, "answers; 0.25 is always 1/2"),
     ]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.endpoint import EndpointModel
-from lm.ledger import Stopwatch
+from lm.ledger import Ledger, Stopwatch
 from lm.types import Chat, Completion, LanguageModel, ModelError, PromptTooLong, Sampling
 from reward_models.questions import (
     PAIR,
@@ -52,9 +52,14 @@ class Told:
 @dataclass(frozen=True)
 class Asking:
     """How `model` is asked. `probabilities`: read them off where the model gives them. `kept` is
-    the file with the replies so far, None for none."""
+    the file with the replies so far, None for none.
+
+    `ledger` is what pays, not the model's own. Its caps do not stop a judge: the answers at hand
+    are paid for already, and worth nothing without it.
+    """
 
     model: LanguageModel
+    ledger: Ledger
     probabilities: bool = True
     max_tokens: int = 16
     kept: Path | None = None
@@ -64,15 +69,15 @@ class Asking:
         key, a refusal, or `GIVE_UP` questions or more of which none is answered."""
         if not chats:
             return []
-        self.model.ledger.check("judge")
         keys = [self._key(chat, options) for chat in chats]
         new = {key: chat for key, chat in zip(keys, chats, strict=True)}
         known = self._known(list(new))
-        self._count(known.values())
         asked = {key: chat for key, chat in new.items() if key not in known}
-        told, last = self._ask(list(asked.values()), options)
+        with Stopwatch() as watch:
+            told, last = self._ask(list(asked.values()), options)
         fresh = {key: t for key, t in zip(asked, told, strict=True) if t is not None}
         self._keep(fresh)
+        self._count({**known, **fresh}, len(known), watch.seconds)
         if not fresh and len(asked) >= GIVE_UP:
             raise last or ModelError("judge: no question was answered")
         found = {key: self._read(t, options) for key, t in {**known, **fresh}.items()}
@@ -125,18 +130,16 @@ class Asking:
         pair = tuple(options) == PAIR
         return read_choice(told.text) if pair else read_number(told.text, options)
 
-    def _count(self, known: Any) -> None:
-        """What is at hand already costs what it cost, so that a run does not depend on the file."""
-        known = list(known)
-        if known:
-            self.model.ledger.add(
-                "judge",
-                completions=len(known),
-                prompt_tokens=sum(told.prompt_tokens for told in known),
-                completion_tokens=sum(told.completion_tokens for told in known),
-                seconds=0.0,
-                again=True,
-            )
+    def _count(self, answered: dict[str, Told], kept: int, seconds: float) -> None:
+        """As one call, whatever of it was at hand: what a run costs must not depend on the file."""
+        self.ledger.add(
+            "judge",
+            completions=len(answered),
+            prompt_tokens=sum(told.prompt_tokens for told in answered.values()),
+            completion_tokens=sum(told.completion_tokens for told in answered.values()),
+            seconds=seconds,
+            kept=kept,
+        )
 
     def _known(self, keys: Sequence[str]) -> dict[str, Told]:
         if self.kept is None or not self.kept.exists():
@@ -167,30 +170,20 @@ def _told(completion: Completion) -> Told:
 
 
 def _scored(model: Any, chats: Sequence[Chat], options: Sequence[list[int]]) -> list[Told]:
-    """How likely each option is as the reply. Costs the prompt and one token an option."""
+    """How likely each option is as the reply. Costs the prompt and the options' tokens."""
     count = len(options)
-    with Stopwatch() as watch:
-        rows = model.logprobs(
-            [chat for chat in chats for _ in options], [ids for _ in chats for ids in options]
-        )
+    rows = model.logprobs(
+        [chat for chat in chats for _ in options], [ids for _ in chats for ids in options]
+    )
     sums = [math.fsum(row) for row in rows]
-    read = sum(map(len, options))
-    told = [
+    return [
         Told(
             logprobs=sums[i * count : (i + 1) * count],
             prompt_tokens=len(model.encode(chat)),
-            completion_tokens=read,
+            completion_tokens=sum(map(len, options)),
         )
         for i, chat in enumerate(chats)
     ]
-    model.ledger.add(
-        "judge",
-        completions=len(chats),
-        prompt_tokens=sum(t.prompt_tokens for t in told),
-        completion_tokens=read * len(chats),
-        seconds=watch.seconds,
-    )
-    return told
 
 
 def _rounded(reading: Reading) -> Reading:

@@ -1,74 +1,89 @@
-"""How far a reward's margins can be believed: of pairs it calls 80 %, is it right about 80 %?"""
+"""How far a reward that speaks as if of probabilities, a judge above all, agrees with gold.
+
+On a sample whose task scores are known: does it order right before wrong, does it call right what
+is right, and is what it calls 0.8 right in eight of ten?
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-BINS = 10
+import numpy as np
+import pandas as pd
+
+from evaluation.labels import agreement
+from reward_models.types import Values
+
+CUT = 0.5  # a value above it calls the answer right
+BINS = 10  # of equal width, for the calibration error
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Of a reward's margins (chosen minus rejected, in logits) on `pairs`.
+class GoldAgreement:
+    """Of `asked` answers `given` have a value; those only count in the rest.
 
-    `accuracy` is the share of margins above 0, ties counting half; `log_loss` is in nats (0.693
-    says nothing); `brier` is the mean squared error of the probability given to the chosen answer
-    (0.25 says nothing); `ece` the expected calibration error (Guo et al., 2017, arXiv:1706.04599):
-    how far, on average, the share of right calls is from the confidence given, in `BINS` bins of
-    confidence from 0.5 to 1. `low` to `high` is the accuracy's 95 % Wilson interval.
+    `auc`: how often a right answer is worth more than a wrong one, ties half; NaN without both.
+    `kappa` in [-1, 1]: Cohen's, of "above 1/2" with "right", and its 95 % interval, NaN where it is
+    not defined (evaluation/labels.py). `brier`: the mean squared difference of value and 0 or 1.
+    `ece`: the mean distance of value and share of right answers over `BINS` bins, by their sizes
+    (Guo et al., 2017, arXiv:1706.04599). Values outside [0, 1] count as 0 or 1 in these two.
     """
 
-    pairs: int
-    accuracy: float
-    low: float
-    high: float
-    log_loss: float
+    asked: int
+    given: int
+    right: int
+    auc: float
+    kappa: float
+    kappa_low: float
+    kappa_high: float
     brier: float
     ece: float
 
 
-def figures(margins: Sequence[float]) -> Figures:
-    """Raises ValueError when there is no margin."""
-    if not margins:
-        raise ValueError("no margins")
-    right = [0.5 if m == 0 else float(m > 0) for m in margins]
-    sure = [_sigmoid(m) for m in margins]
-    accuracy = fmean(right)
-    low, high = wilson(accuracy, len(margins))
-    return Figures(
-        len(margins),
-        accuracy,
-        low,
-        high,
-        fmean(_softplus(-m) for m in margins),
-        fmean((1 - p) ** 2 for p in sure),
-        _ece([max(p, 1 - p) for p in sure], right),
+def gold_agreement(values: Values, correct: Sequence[bool], *, seed: int = 0) -> GoldAgreement:
+    """How `values` agree with which answers the task calls correct, in the same order.
+
+    Raises ValueError where the two are not of one length.
+    """
+    rows = list(zip(values, correct, strict=True))
+    known = [(value, right) for value, right in rows if value is not None]
+    value_N = np.array([value for value, _ in known], dtype=float)
+    right_N = np.array([right for _, right in known], dtype=bool)
+    share_N = np.clip(value_N, 0, 1)
+    words = pd.DataFrame(
+        {
+            "rule": ["right" if right else "wrong" for _, right in rows],
+            "label": [None if v is None else "right" if v > CUT else "wrong" for v, _ in rows],
+        },
+        dtype=object,
+    )
+    kappa = agreement(words, seed=seed)
+    return GoldAgreement(
+        asked=len(rows),
+        given=len(known),
+        right=int(right_N.sum()),
+        auc=auc(value_N, right_N),
+        kappa=kappa.kappa,
+        kappa_low=kappa.low,
+        kappa_high=kappa.high,
+        brier=float(np.mean((share_N - right_N) ** 2)) if known else np.nan,
+        ece=calibration_error(share_N, right_N) if known else np.nan,
     )
 
 
-def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` (Wilson, 1927)."""
-    middle = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+def auc(value_N: np.ndarray, right_N: np.ndarray) -> float:
+    """The share of (right, wrong) pairs in which the right one is worth more, ties half."""
+    from scipy.stats import mannwhitneyu
+
+    if right_N.all() or not right_N.any():
+        return np.nan
+    wins = mannwhitneyu(value_N[right_N], value_N[~right_N]).statistic
+    return float(wins / (right_N.sum() * (~right_N).sum()))
 
 
-def _ece(confidence: Sequence[float], right: Sequence[float]) -> float:
-    bins: dict[int, list[tuple[float, float]]] = {}
-    for sure, hit in zip(confidence, right, strict=True):
-        place = min(BINS - 1, int((sure - 0.5) * 2 * BINS))
-        bins.setdefault(place, []).append((sure, hit))
-    gaps = (abs(sum(s - h for s, h in rows)) for rows in bins.values())
-    return sum(gaps) / len(right)
-
-
-def _sigmoid(x: float) -> float:
-    return math.exp(-_softplus(-x))
-
-
-def _softplus(x: float) -> float:
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+def calibration_error(share_N: np.ndarray, right_N: np.ndarray) -> float:
+    """The mean distance of what is claimed and the share that is right, over bins by size."""
+    place_N = np.minimum((share_N * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place_N, weights=share_N - right_N, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(share_N))

@@ -4,7 +4,7 @@ reward: task                                # a name of BUILT_IN
 reward: mine.py:fn                          # any function of TRL's convention
 reward: reward-model/                       # a folder that `tasklift reward-train` wrote
 reward: {format: tags, names: [think, answer]}
-reward: {judge: {model: smollm2-135m, rubric: Is the answer polite?}}
+reward: {judge: {model: smollm2-135m, rubric: 'Is the answer polite?'}}
 reward: {parts: [task, {reward: {format: tags}, weight: 0.2}], overlong: {start: 80, max: 100}}
 """
 
@@ -293,3 +293,16 @@ def reads_gold(reward: AnyReward) -> bool:
         else isinstance(single, JudgeReward) and single.judge.gold
         for single in singles(reward)
     )
+
+
+def questions_per_answer(reward: AnyReward, group: int) -> int:
+    """The most that judges are asked for one of `group` answers to the same question."""
+    judges = [single.judge for single in singles(reward) if isinstance(single, JudgeReward)]
+    return sum(_questions(judge, group) for judge in judges)
+
+
+def _questions(judge: JudgeConfig, group: int) -> int:
+    """Each pair is asked about twice, and has two answers."""
+    if judge.mode == "pointwise":
+        return 1
+    return group - 1 if judge.opponents == "all" else min(2 * judge.opponents, group - 1)

@@ -174,23 +174,28 @@ def load_judge(
 ) -> Judge:
     """The judge, a local one with its weights loaded. Raises RewardError and ModelError."""
     rubric = read_rubric(config.rubric)
-    reads = config.probabilities == "auto"
+    pays = Ledger() if ledger is None else ledger
     if config.endpoint is None:
-        return judge_with(config.open(ledger), config, rubric, examples)
+        return judge_with(config.open(), config, rubric, examples, pays)
     options = {"concurrency": config.concurrency, "timeout": config.timeout}
-    model = config.remote(ledger, top_logprobs=TOP if reads else 0, **options)
+    top = TOP if config.probabilities == "auto" else 0
+    model = config.remote(top_logprobs=top, **options)
     model.check("judge")
-    return judge_with(model, config, rubric, examples)
+    return judge_with(model, config, rubric, examples, pays)
 
 
 def judge_with(
-    model: LanguageModel, config: JudgeConfig, rubric: str, examples: Mapping[str, Example]
+    model: LanguageModel,
+    config: JudgeConfig,
+    rubric: str,
+    examples: Mapping[str, Example],
+    ledger: Ledger,
 ) -> Judge:
     """The judge that `model` makes; its replies are kept by its fingerprint, if it has one."""
     mark = model.fingerprint()
     kept = cache_folder() / "judged" / f"{mark}.sqlite" if mark else None
-    asking = Asking(model, config.probabilities == "auto", config.max_tokens, kept)
-    return Judge(config, rubric, asking, examples)
+    reads = config.probabilities == "auto"
+    return Judge(config, rubric, Asking(model, ledger, reads, config.max_tokens, kept), examples)
 
 
 def read_rubric(rubric: str) -> str:

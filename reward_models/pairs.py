@@ -156,7 +156,7 @@ def read_pairs(
             continue
         where = f"{path}:{number}"
         row = _row(line, where)
-        if row.get("example_id") in named_elsewhere:
+        if str(row.get("example_id")) in named_elsewhere:
             raise RewardError(f"{where}: {row['example_id']!r} is of dev or test; leave it out")
         chat = _chat(row, where, prompt, examples)
         pair = Pair(known.get(_text(chat), _text(chat)), chat, row["chosen"], row["rejected"])
@@ -195,7 +195,7 @@ def _chat(
 ) -> Chat:
     if "example_id" in row:
         key = row["example_id"]
-        if key not in examples:
+        if not isinstance(key, str) or key not in examples:
             raise RewardError(f"{where}: train has no example {key!r}; check example_id")
         return prompt.messages(examples[key].inputs)
     if "inputs" in row:

@@ -9,9 +9,11 @@ stopping, so the held-out pairs choose nothing and their accuracy is an honest o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,9 @@ from lm.ledger import Stopwatch
 from lm.source import resolve, weights_fingerprint
 from lm.staging import staged_folder
 from lm.types import ModelError
-from reward_models.calibration import Figures, figures
 from reward_models.card import CARD, Card, Reads, Steps
 from reward_models.learned import AGGREGATES, load_learned
+from reward_models.margins import Figures, figures
 from reward_models.pairs import Pair
 from reward_models.trl_reward import PairTrainer, Row
 from tasks.types import Prompt
@@ -79,13 +81,15 @@ def train_reward(
     with Stopwatch() as watch:
         classifier = new_classifier(folder, device)
         fingerprint = weights_fingerprint(folder)
+        pairs = [astuple(pair) for pair in train]
+        _keep_own_checkpoints(work, [fingerprint, pairs, steps, asdict(training)])
         trainer = _trainer(classifier, train, work, steps, training, report)
         trainer.train(resume_from_checkpoint=_newest(work))
-    model = trainer.model
+    model: Any = trainer.model
     if not training.head_only:
-        model = trainer.model.merge_and_unload()  # type: ignore[union-attr]
+        model = model.merge_and_unload()
     card = Card(reads, prompt, steps, told={
-        **(told or {}), "base": source, "base_fingerprint": fingerprint,
+        "base": source, **(told or {}), "base_fingerprint": fingerprint,
         "training": asdict(training), "train_pairs": len(train), "held_out_pairs": len(held_out),
     })  # fmt: skip
     with staged_folder(out) as draft:
@@ -185,6 +189,15 @@ def _settings(classifier: Classifier, training: Training, work: Path) -> dict[st
         "disable_tqdm": True,
         "report_to": "none",
     }
+
+
+def _keep_own_checkpoints(work: Path, facts: Any) -> None:
+    """Drop checkpoints of another training, which left them in the same place."""
+    key, path = hashlib.sha256(json.dumps(facts).encode()).hexdigest(), work / "training"
+    if not path.exists() or path.read_text(encoding="utf-8") != key:
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(key, encoding="utf-8")
 
 
 def _newest(work: Path) -> str | None:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reward_models.config import Reward
+from reward_models.config import Reward, questions_per_answer
 from rl.config import WeightsConfig
 
 # The losses of TRL's DPOTrainer (its `loss_type`); the papers are named in its documentation.
@@ -38,6 +38,12 @@ class SampledConfig(WeightsConfig):
     temperature: float = Field(default=1.0, gt=0)
     reward: Reward = "task"  # see reward_models/config.py
 
+    def answers_per_prompt(self) -> int:
+        """Drawn, and those of a judge about them."""
+        return self.samples_per_prompt * (
+            1 + questions_per_answer(self.reward, self.samples_per_prompt)
+        )
+
 
 class RFTConfig(SampledConfig):
     """Rejection sampling fine-tuning: draw, keep what is right, fine-tune on it, `rounds` times.
@@ -65,7 +71,7 @@ class RFTConfig(SampledConfig):
 
     def expected_rollouts(self) -> int:
         """The most it draws; train may hold fewer than `prompts_per_round` examples."""
-        return self.rounds * self.prompts_per_round * self.samples_per_prompt
+        return self.rounds * self.prompts_per_round * self.answers_per_prompt()
 
 
 class DPOConfig(SampledConfig):
@@ -105,4 +111,4 @@ class DPOConfig(SampledConfig):
 
     def expected_rollouts(self) -> int:
         """The most it draws; train may hold fewer than `prompts_per_round` examples."""
-        return self.prompts_per_round * self.samples_per_prompt
+        return self.prompts_per_round * self.answers_per_prompt()

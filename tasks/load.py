@@ -22,6 +22,7 @@ from tasks.types import Task, TaskError
 BUILT_INS: Mapping[str, str] = {
     "bikeshare": "tasks.bikeshare:BikeShare",
     "inflection": "tasks.inflection:Inflection",
+    "questions": "tasks.questions:Questions",
 }
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"

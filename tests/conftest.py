@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How fast an example is says something of the machine's other work, nothing of the code.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 ROOT = Path(__file__).resolve().parent.parent
 

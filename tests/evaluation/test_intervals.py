@@ -25,8 +25,8 @@ Z = float(stats.norm.ppf(0.975))
 @pytest.mark.parametrize(
     ("one_way", "other_way", "n", "low", "high"),
     [
-        # R contingencytables::Tango_asymptotic_score_CI_paired_2x2: Cavo et al. 2012 (in its
-        # tests), and Bentur et al. 2009 (Fagerland, Lydersen and Laake 2014, table VII)
+        # R contingencytables::Tango_asymptotic_score_CI_paired_2x2 has both as examples: the limits
+        # of Cavo et al. 2012 stand in its tests; of Bentur et al. 2009, solved as it solves them
         (6, 16, 161, -0.1240, -0.0054),
         (1, 7, 21, -0.517, -0.026),
     ],

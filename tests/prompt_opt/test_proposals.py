@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dspy.teleprompt import MIPROv2
@@ -15,6 +16,7 @@ from prompt_opt.adapter import PlainPredict
 from prompt_opt.config_search import COPROConfig, GEPAConfig, MIPROConfig, SIMBAConfig
 from prompt_opt.copro import COPRO
 from prompt_opt.gepa import GEPA
+from prompt_opt.proposals import PlainReflection
 from tests.prompt_opt.stage import TASK, TRAIN, Stage
 
 SMALL = {"dev_examples": 10, "train_examples": 16}
@@ -54,6 +56,24 @@ def test_gepa_shows_what_went_wrong_and_the_tasks_feedback(tmp_path: Path) -> No
     told = [ask for ask in asks(stage) if "What was answered so far:" in ask]
     assert told and all("So it is." in ask for ask in told)
     assert stage.ledger.usage["reflection"].completions == len(asks(stage))
+
+
+def test_gepa_asks_the_model_for_every_second_instruction_and_drops_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    def listen(self: PlainReflection, **asked: Any) -> dict[str, str]:
+        given.extend((found := propose(self, **asked)).values())
+        return found
+
+    propose = PlainReflection.__call__
+    monkeypatch.setattr(PlainReflection, "__call__", listen)
+    stage = Stage(tmp_path, lambda chat, draw: f"Think of way {draw % 9973} to shout it.")
+    stage.run(GEPA(GEPAConfig(**SMALL, metric_calls=60)))
+    own = [text for text in given if text.startswith("Think of way")]
+    assert given[0] == own[0] and len(own) == len(asks(stage)) == (len(given) + 1) // 2
+    assert len(given) > 3 and len(set(own)) == len(own)
 
 
 def test_in_dspys_own_way_its_own_words_are_sent(tmp_path: Path) -> None:

@@ -1,53 +1,49 @@
-"""Figures of margins, by hand and against scikit-learn."""
+"""Agreement with gold, by hand, against scikit-learn, and on planted probabilities."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss, log_loss
-from statsmodels.stats.proportion import proportion_confint
+from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from reward_models.calibration import figures, wilson
-
-MARGINS = [2.0, 1.0, -1.0, 0.0, 3.0]
+from reward_models.calibration import gold_agreement
 
 
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+def test_by_hand():
+    values = [0.9, 0.9, 0.2, 0.6, None, 0.1]
+    found = gold_agreement(values, [True, True, False, False, True, True])
+    assert (found.asked, found.given, found.right) == (6, 5, 3)
+    assert found.auc == pytest.approx(4 / 6)  # 0.9, 0.9 beat both wrong ones, 0.1 beats none
+    assert found.brier == pytest.approx((0.01 + 0.01 + 0.04 + 0.36 + 0.81) / 5)
+    gaps = 2 * (1 - 0.9) + 0.2 + 0.6 + 0.9  # bins 0.9, 0.2, 0.6 and 0.1
+    assert found.ece == pytest.approx(gaps / 5)
 
 
-def test_accuracy_counts_ties_half():
-    assert figures(MARGINS).accuracy == 3.5 / 5
+@pytest.mark.parametrize("seed", range(5))
+def test_as_scikit_learn_has_it(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 11, 200) / 10
+    right = rng.random(200) < values
+    found = gold_agreement(list(values), list(right))
+    assert found.auc == pytest.approx(roc_auc_score(right, values))
+    assert found.brier == pytest.approx(brier_score_loss(right, values))
+    assert found.kappa == pytest.approx(cohen_kappa_score(right, values > 0.5))
+    assert found.kappa_low < found.kappa < found.kappa_high
 
 
-def test_losses_are_those_of_scikit_learn():
-    # a margin m says that the chosen answer is better, with probability sigmoid(m), and it is
-    found, sure = figures(MARGINS), [sigmoid(m) for m in MARGINS]
-    assert found.log_loss == pytest.approx(log_loss([1] * 5, sure, labels=[0, 1]))
-    assert found.brier == pytest.approx(brier_score_loss([1] * 5, sure))
+def test_true_probabilities_are_calibrated_and_exaggerated_ones_are_not():
+    rng = np.random.default_rng(7)
+    share = rng.random(20_000)
+    right = list(rng.random(20_000) < share)
+    honest = gold_agreement(list(share), right)
+    loud = gold_agreement(list((share > 0.5).astype(float)), right)
+    assert honest.ece < 0.02 < 0.2 < loud.ece and honest.brier < loud.brier
 
 
-def test_calibration_error_by_hand():
-    # confidence sigmoid(1) = 0.731 (bin 0.70 to 0.75), four pairs of which three are right
-    assert figures([1, 1, 1, -1]).ece == pytest.approx(abs(0.75 - sigmoid(1)))
-    # two bins: one sure and right, one sure and wrong
-    both = [sigmoid(1), 1 - sigmoid(3)]
-    assert figures([1, -3]).ece == pytest.approx((1 - both[0] + sigmoid(3)) / 2)
-
-
-def test_what_says_nothing_has_the_figures_of_a_coin():
-    found = figures([0.0] * 10)
-    assert (found.accuracy, found.brier, found.ece) == (0.5, 0.25, 0.0)
-    assert found.log_loss == pytest.approx(math.log(2))
-
-
-def test_extreme_margins_overflow_nowhere():
-    found = figures([1000.0, -1000.0])
-    assert found.log_loss == 500 and found.brier == 0.5
-
-
-@pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (180, 200)])
-def test_the_interval_is_wilsons(right, count):
-    wanted = proportion_confint(right, count, method="wilson")
-    assert wilson(right / count, count) == pytest.approx(wanted, abs=1e-6)
+def test_where_nothing_can_be_said_it_is_nan():
+    one = gold_agreement([0.6, 0.7], [True, True])
+    assert math.isnan(one.auc) and math.isnan(one.kappa)
+    none = gold_agreement([None], [True])
+    assert none.given == 0 and math.isnan(none.auc) and math.isnan(none.brier)

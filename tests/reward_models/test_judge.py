@@ -58,7 +58,7 @@ def at(server: Served, **options: Any) -> dict[str, Any]:
 
 def scripted(script: Any, **options: Any) -> Judge:
     config = JudgeConfig(model="scripted", rubric=RUBRIC, **options)
-    return judge_with(ScriptedLM(script), config, RUBRIC, EXAMPLES)
+    return judge_with(ScriptedLM(script), config, RUBRIC, EXAMPLES, Ledger())
 
 
 def chats(*ids: str) -> list[Any]:
@@ -270,12 +270,15 @@ def test_a_damaged_file_of_replies_is_one_line(server: Served, own_cache):
         ask(reward, "x")
 
 
-def test_a_spent_budget_stops_the_judge(server: Served):
+def test_a_spent_budget_does_not_leave_answers_unjudged(server: Served):
+    """They are paid for; whoever draws more is stopped."""
     ledger = Ledger(Caps(rollouts=1))
     reward = load(at(server), ledger)
     ask(reward, "x")
+    ask(reward, "y")
     with pytest.raises(BudgetExhausted):
-        ask(reward, "y")
+        ledger.check("rollout")
+    assert len(server.asked) == 2
 
 
 # pairwise
@@ -292,7 +295,7 @@ def test_answers_are_held_against_their_group():
     judge = scripted(longer_loses, mode="pairwise")
     found = ask(judge, "1", "22", "333", "4444", "55555", ids="aaabb")
     assert found.values == [1.0, 0.5, 0.0, 1.0, 0.0]
-    assert judge.asking.model.ledger.usage["judge"].completions == 2 * (3 + 1)  # both orders
+    assert judge.asking.ledger.usage["judge"].completions == 2 * (3 + 1)  # both orders
 
 
 def test_a_judge_that_favours_a_place_says_nothing():
@@ -303,7 +306,7 @@ def test_a_judge_that_favours_a_place_says_nothing():
 def test_the_same_text_twice_is_a_tie_nobody_is_asked_about():
     judge = scripted(longer_loses, mode="pairwise")
     assert ask(judge, "x", " x", ids="aa").values == [0.5, 0.5]
-    assert "judge" not in judge.asking.model.ledger.usage
+    assert "judge" not in judge.asking.ledger.usage
 
 
 def test_an_answer_alone_cannot_be_compared():
@@ -387,7 +390,7 @@ def test_values_do_not_depend_on_who_else_is_asked(folder: Path):
     raw = {"judge": {"model": str(folder), "rubric": RUBRIC}}
     config = JudgeConfig(**raw["judge"])  # type: ignore[arg-type]
     model = load_model(str(folder))
-    judge = judge_with(model, config, RUBRIC, EXAMPLES)
+    judge = judge_with(model, config, RUBRIC, EXAMPLES, Ledger())
     object.__setattr__(judge.asking, "kept", None)
     together = ask(judge, *(f"answer {i}" * i for i in range(8))).values
     alone = [ask(judge, f"answer {i}" * i, ids="abcdefgh"[i]).values[0] for i in range(8)]

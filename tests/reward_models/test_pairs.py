@@ -143,6 +143,7 @@ def test_people_name_the_question_in_three_ways(tmp_path):
         ({"example_id": "go", "chosen": 1, "rejected": "x"}, "chosen must be a text"),
         ({"example_id": "go", "chosen": "a", "rejected": " a"}, "the same answer"),
         ({"example_id": "see", **BOTH}, "train has no example 'see'"),
+        ({"example_id": ["go"], **BOTH}, r"train has no example \['go'\]"),
         ({"example_id": "do", **BOTH}, "'do' is of dev or test"),
         ({"inputs": {"verb": "do"}, **BOTH}, "asks a question of dev or test"),
         ({"prompt": "do", **BOTH}, "asks a question of dev or test"),

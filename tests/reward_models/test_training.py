@@ -26,7 +26,7 @@ from reward_models.training import (
     work_folder,
 )
 from reward_models.trl_reward import PairTrainer, aggregated
-from tests.reward_models.conftest import PROMPT, TRAINING, vowel_pairs
+from tests.reward_models.vowels import PROMPT, vowel_pairs
 
 SETTINGS = {"bf16": False, "use_cpu": True, "report_to": "none", "gradient_checkpointing": False}
 
@@ -60,9 +60,9 @@ def test_the_folder_holds_safetensors_and_no_pickle(vowels):
     assert not work_folder(vowels).exists()
 
 
-def test_loss_and_gradient_are_stock_trls(tiny, tmp_path):
+def test_loss_and_gradient_are_stock_trls(tiny, training, tmp_path):
     pairs = vowel_pairs(0, 8)
-    ours = _prepared(new_classifier(tiny, "cpu"), TRAINING)
+    ours = _prepared(new_classifier(tiny, "cpu"), training)
     torch.nn.init.normal_(ours.model.base_model.model.score.modules_to_save["default"].weight)
     for name, weight in ours.model.named_parameters():
         if "lora_B" in name:
@@ -103,7 +103,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_training_ends_as_an_undisturbed_one(vowels, tiny, tmp_path):
+def test_a_killed_training_ends_as_an_undisturbed_one(vowels, tiny, training, tmp_path):
     out = tmp_path / "vowels"
 
     def kill(step: int, total: int, loss: float) -> None:
@@ -111,7 +111,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(vowels, tiny, tmp_path):
             raise Killed
 
     train = (str(tiny), vowel_pairs(0, 64), vowel_pairs(64, 96), out)
-    options = {"prompt": PROMPT, "training": TRAINING, "device": "cpu"}
+    options = {"prompt": PROMPT, "training": training, "device": "cpu"}
     with pytest.raises(Killed):
         train_reward(*train, **options, report=kill)
     assert not out.exists() and work_folder(out).exists()
@@ -122,12 +122,27 @@ def test_a_killed_training_ends_as_an_undisturbed_one(vowels, tiny, tmp_path):
         assert torch.equal(weight, load_file(out / "model.safetensors")[name]), name
 
 
-def test_the_seed_decides_it_all(tiny, tmp_path, vowels):
+def test_checkpoints_of_another_training_are_no_start(vowels, tiny, training, tmp_path):
+    out = tmp_path / "vowels"
+
+    def kill(step: int, total: int, loss: float) -> None:
+        if step == 13:
+            raise Killed
+
+    options = {"prompt": PROMPT, "training": training, "device": "cpu"}
+    other = vowel_pairs(100, 164)
+    with pytest.raises(Killed):
+        train_reward(str(tiny), other, other, out, **options, report=kill)
+    train_reward(str(tiny), vowel_pairs(0, 64), vowel_pairs(64, 96), out, **options)
+    assert (out / "model.safetensors").read_bytes() == (vowels / "model.safetensors").read_bytes()
+
+
+def test_the_seed_decides_it_all(tiny, training, tmp_path, vowels):
     for seed, same in ((0, True), (1, False)):
         out = tmp_path / str(seed)
         train_reward(
             str(tiny), vowel_pairs(0, 64), vowel_pairs(64, 96), out,
-            prompt=PROMPT, training=replace(TRAINING, seed=seed), device="cpu",
+            prompt=PROMPT, training=replace(training, seed=seed), device="cpu",
         )  # fmt: skip
         files = [(f / "model.safetensors").read_bytes() for f in (out, vowels)]
         assert (files[0] == files[1]) == same
@@ -147,7 +162,7 @@ def test_a_head_alone_leaves_the_trunk(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("steps", ["min", "mean", "last"])
-def test_steps_are_learned_as_they_are_read(tiny, tmp_path, steps):
+def test_steps_are_learned_as_they_are_read(tiny, training, tmp_path, steps):
     def lined(pair):
         return replace(
             pair, chosen="\n".join(pair.chosen), rejected="\n".join([*pair.rejected, pair.chosen])
@@ -156,7 +171,7 @@ def test_steps_are_learned_as_they_are_read(tiny, tmp_path, steps):
     train, held_out = ([lined(p) for p in vowel_pairs(*r)] for r in ((0, 64), (64, 96)))
     card = train_reward(
         str(tiny), train, held_out, tmp_path / steps,
-        prompt=PROMPT, steps=steps, training=TRAINING, device="cpu",
+        prompt=PROMPT, steps=steps, training=training, device="cpu",
     )  # fmt: skip
     assert card.steps == steps and held_out_figures(card).log_loss < 0.693
     reward = load_learned(tmp_path / steps, PROMPT, {}, device="cpu")

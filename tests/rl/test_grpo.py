@@ -228,6 +228,23 @@ def test_a_killed_run_ends_as_if_undisturbed(
     assert steps == again
 
 
+def test_a_judged_run_resumes_too(folder, tmp_path, monkeypatch):
+    """Its replies are kept beyond the kill, and its costs are those of an undisturbed run."""
+    judge = {"judge": {"model": str(folder), "rubric": "Letters are good."}}
+    settings = config(steps=4, checkpoint_every=2, eval_every=1, reward={"parts": ["task", judge]})
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "one"))
+    whole = Stage(folder, tmp_path / "whole", settings)
+    expected = outcome(whole, whole.run())
+    assert whole.ledger.usage["judge"].completions > 16
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "two"))
+    killed = Stage(folder, tmp_path / "killed", settings)
+    with monkeypatch.context() as patch:
+        kill_at(patch, StageCallback, "measure", 4)
+        with pytest.raises(Killed):
+            killed.run()
+    assert outcome(killed, killed.run()) == expected
+
+
 def test_a_continued_adapter_with_kl_resumes_too(folder, tmp_path, monkeypatch):
     first = Stage(folder, tmp_path / "first", config(steps=4, eval_every=1))
     adapter = first.run().adapter

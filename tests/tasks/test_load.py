@@ -160,7 +160,7 @@ def test_what_does_not_exist_is_said_with_what_does(write):
     path = write("echo.py", SOURCE)
     assert refuse(path.replace("echo", "ecko")).endswith('no such file (did you mean "echo.py"?)')
     assert 'no task "inflexion" (did you mean "inflection"?)' in refuse("inflexion")
-    assert "built in: bikeshare, inflection" in refuse("zzz")
+    assert "built in: bikeshare, inflection, questions" in refuse("zzz")
     assert "is no task file" in refuse("some/folder")
     assert (
         refuse("no_such_mod:X") == 'module "no_such_mod": ModuleNotFoundError: '

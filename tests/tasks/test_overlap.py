@@ -127,7 +127,7 @@ def test_a_frame_that_many_share_is_not_what_is_asked():
     assert found(train, [example("b", q=f"{frame}Dull film!")]) == {"b": "normalized"}
 
 
-@pytest.mark.parametrize("name", ["inflection", "bikeshare"])
+@pytest.mark.parametrize("name", ["inflection", "bikeshare", "questions"])
 def test_the_built_in_tasks_are_clean_and_copies_of_theirs_are_found(name):
     task = load_task(name)
     splits = {split: list(task.split(split)) for split in SPLITS}
