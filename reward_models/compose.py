@@ -15,7 +15,7 @@ from typing import Any
 
 from reward_models.checked import Checked
 from reward_models.config import Composition, Part
-from reward_models.types import Judged, RewardModel, Turns, Values, judged_apart, reply
+from reward_models.types import Judged, RewardModel, Turns, Values, example_ids, judged_apart, reply
 
 TINY = 1e-4  # as TRL adds to a standard deviation
 
@@ -43,7 +43,9 @@ class Composed:
         }
         said = {name: judged.values for name, judged in told.items()}
         taken = self._penalties(completions, columns.get("completion_ids"))
-        values = composed(self.spec, said, taken, columns["example_id"])
+        grouped = self.spec.normalize == "group"
+        ids = example_ids(columns, len(completions), self.name, needed=grouped)
+        values = composed(self.spec, said, taken, ids)
         within = {f"{n}/{part}": v for n, j in told.items() for part, v in j.parts.items()}
         return Judged(values, {**said, **within, **taken})
 

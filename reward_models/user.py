@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reward_models.types import Turns, find
+from reward_models.types import Turns, example_ids, find
 from tasks.types import Example
 
 
@@ -25,7 +25,10 @@ class UserReward:
     def __call__(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> Any:
-        examples = [find(self.examples, key, self.name) for key in columns["example_id"]]
+        examples = [
+            find(self.examples, key, self.name)
+            for key in example_ids(columns, len(completions), self.name)
+        ]
         return self.function(
             prompts=prompts,
             completions=completions,

@@ -54,6 +54,14 @@ def test_json_of_a_schema():
     assert worth({"format": "json"}, *texts[:3]) == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("text", ["1e999", "9" * 400, "-0", '{"n": 1e999}', "9" * 5000])
+def test_numbers_no_schema_was_made_for_are_no_exception(text):
+    odd = {"anyOf": [{"multipleOf": 0.3}, SCHEMA], "maximum": 10, "uniqueItems": True}
+    [value] = worth({"format": "json", "json_schema": odd}, text)
+    assert value in (0.0, 0.5, 1.0)
+    assert json_fields(f"[{text}, 1]", f"[{text}, 1]") in (0.0, 0.5)
+
+
 def test_json_is_the_answer_not_the_reasoning():
     cot = Prompt("", ("q",), style="cot")
     assert worth({"format": "json"}, "So.\nAnswer: [1]", "[1]", prompt=cot) == [1.0, 0.0]
