@@ -82,16 +82,15 @@ def composed(
     counted |= {part.name: gated(said[part.name], held, spec.otherwise) for part in spec.parts}
     if spec.normalize == "group":
         counted = {name: standardized(values, ids) for name, values in counted.items()}
-    sums = weighted_sum(spec.terms(), counted)
-    # a gate that says nothing leaves open whether content pays
-    known = [None if open_ is None else value for value, open_ in zip(sums, held, strict=True)]
+    known = weighted_sum(spec.terms(), counted)
     for column in penalties.values():
         known = [None if v is None else v + (p or 0.0) for v, p in zip(known, column, strict=True)]
     return known if spec.clip is None else clipped(known, *spec.clip)
 
 
 def hold(spec: Composition, said: dict[str, Values]) -> list[bool | None]:
-    """Whether all gates reach what they must; None where one that is not optional says nothing."""
+    """Whether all gates reach what they must; None where one that is not optional says nothing:
+    it is a term of the sum, which then says nothing either."""
     count = len(next(iter(said.values())))
     return [_holds(spec, {name: values[i] for name, values in said.items()}) for i in range(count)]
 
