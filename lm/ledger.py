@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-Purpose = Literal["rollout", "metric", "proposal", "reflection", "judge", "eval"]
+Purpose = Literal["rollout", "metric", "proposal", "reflection", "judge", "reward", "eval"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 

@@ -68,7 +68,7 @@ def gold_agreement(values: Values, correct: Sequence[bool], *, seed: int = 0) ->
         kappa_low=kappa.low,
         kappa_high=kappa.high,
         brier=float(np.mean((share_N - right_N) ** 2)) if known else np.nan,
-        ece=_calibration_error(share_N, right_N) if known else np.nan,
+        ece=calibration_error(share_N, right_N) if known else np.nan,
     )
 
 
@@ -82,7 +82,8 @@ def auc(value_N: np.ndarray, right_N: np.ndarray) -> float:
     return float(wins / (right_N.sum() * (~right_N).sum()))
 
 
-def _calibration_error(share_N: np.ndarray, right_N: np.ndarray) -> float:
+def calibration_error(share_N: np.ndarray, right_N: np.ndarray) -> float:
+    """The mean distance of what is claimed and the share that is right, over bins by size."""
     place_N = np.minimum((share_N * BINS).astype(int), BINS - 1)
     gaps = np.bincount(place_N, weights=share_N - right_N, minlength=BINS)
     return float(np.abs(gaps).sum() / len(share_N))

@@ -82,6 +82,10 @@ def _check_single(reward: AnyReward, prompt: Prompt, examples: Mapping[str, Exam
         _function(Path(match["file"]).expanduser(), match["name"])
     elif not is_folder(reward):
         raise _unknown(reward)
+    else:
+        from reward_models.learned import check_learned
+
+        check_learned(Path(reward).expanduser(), prompt)
 
 
 def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> RewardModel:
@@ -101,7 +105,7 @@ def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> 
         function = _function(Path(match["file"]).expanduser(), match["name"])
         return Checked(reward, UserReward(reward, function, task.examples))
     if is_folder(reward):
-        from reward_models.learned import load_learned  # type: ignore[import-not-found]
+        from reward_models.learned import load_learned
 
         folder = Path(reward).expanduser()
         return Checked(reward, load_learned(folder, task.prompt, task.examples, ledger))
