@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_reports(verb)
     _add_policies(verb)
     _add_reward_train(verb)
+    _add_reward_check(verb)
     _add_tasks(verb)
     return main
 
@@ -152,6 +153,35 @@ def _add_reward_train(verb: argparse._SubParsersAction[argparse.ArgumentParser])
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="auto")
     train.set_defaults(do=verbs.reward_train)
+
+
+def _add_reward_check(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = verb.add_parser("reward-check", help="how far can a reward be trusted?")
+    check.add_argument("reward", help="as in a spec: a name, mine.py:fn, a folder, {parts: …}")
+    check.add_argument("--task", required=True, help="its score is the yardstick")
+    check.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="RUN[:ARM]",
+        help="rollouts of this run; with --draw, its policies answer, too",
+    )
+    check.add_argument("--draw", type=_positive, metavar="K", help="draw K answers to an example")
+    check.add_argument("--examples", type=_positive, default=64, help="of dev, to draw for")
+    check.add_argument("--model", default="smollm2-135m", help="draws where no --from is given")
+    check.add_argument("--answers", type=_positive, default=1024, help="at most, of rollouts")
+    check.add_argument(
+        "--curve",
+        metavar="RUN:ARM",
+        help="reward against score along RL; --curve best-of: along best-of-n",
+    )
+    check.add_argument("--svg", type=Path, metavar="FILE", help="the curve as a picture")
+    check.add_argument("--max-tokens", type=_positive, help="of drawn answers; default: the run's")
+    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--device", default="auto")
+    check.add_argument("--format", choices=FORMATS, default="terminal")
+    check.set_defaults(do=verbs.reward_check)
 
 
 def _add_tasks(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -66,21 +66,12 @@ def code_digest(config: Mapping[str, Any], base: Path) -> list[str]:
 def reward_digest(config: Mapping[str, Any], base: Path) -> list[str]:
     """The weights that a reward reads with: of a learned one its folder, of a judge its local
     model. Raises ModelError when that is not to be found."""
+    if not _rewards(config):
+        return []
+    from reward_models.content import mention_digest
+
     found = _mentions(locate_code(config, base))
-    return [_model_digest(named) for named in found if named.kind in ("folder", "model")]
-
-
-def _model_digest(named: Mention) -> str:
-    from lm.source import resolve, weights_fingerprint
-
-    if named.kind == "model":
-        return weights_fingerprint(resolve(named.name))
-    folder = Path(named.name).expanduser()
-    told = folder / "tasklift.json"
-    content = told.read_bytes() if told.is_file() else b""
-    # one that is not there is refused by the method's check, in its own words
-    weights = weights_fingerprint(folder) if folder.is_dir() else ""
-    return hashlib.sha256(weights.encode() + content).hexdigest()[:16]
+    return [mention_digest(named) for named in found if named.kind in ("folder", "model")]
 
 
 def reward_parameters(config: Mapping[str, Any], base: Path) -> dict[str, int | None]:

@@ -127,6 +127,8 @@ def describe(spec: ExperimentSpec, plan: Plan, done: set[str]) -> Iterator[str]:
     for stage in plan.stages:
         rollouts = stage.expected_rollouts(budget and budget.rollouts)
         state = "done" if stage.key in done else f"about {rollouts:,} rollouts"
+        if KINDS[stage.step.kind].moves == "decoding":
+            state = f"nothing to train; {stage.step.config['n']} draws for each answer on test"
         total += 0 if stage.key in done else rollouts
         yield f"  stage {stage.key} {stage.step.name}, seed {stage.seed}: {state}"
     test = spec.splits.test or "all"

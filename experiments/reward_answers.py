@@ -114,9 +114,15 @@ def _score(task: Task, prompt: Prompt, example: Example, text: str) -> float | N
 
 
 def drawing(
-    origins: Sequence[Origin], task: Task, model: str, device: str, max_tokens: int | None
+    origins: Sequence[Origin],
+    task: Task,
+    model: str,
+    device: str,
+    max_tokens: int | None,
+    who: str = "reward-train",
 ) -> dict[str, Saved]:
     """The policies to draw with, by name: those of the arms, or the bare model where none is named.
+    `who` asks.
 
     Raises SpecError, ModelError, and TaskError for a program.
     """
@@ -128,7 +134,7 @@ def drawing(
         spec = ModelSpec(source=model, device=device)
         found[model] = Saved(Policy(model, Prompt.of(task)), spec, Sampling(max_tokens=32))
     for name, saved in found.items():
-        saved.policy.refuse_program("reward-train")
+        saved.policy.refuse_program(who)
         if saved.policy.prompt.inputs != tuple(task.inputs):
             raise SpecError(f"{name}: was made for a task with other inputs; name its task")
         if max_tokens:

@@ -40,7 +40,7 @@ def check_stages(experiment: Experiment, folder: RunFolder) -> None:
     for stage in experiment.plan.stages:
         if stage.key not in done:
             method, start = _build(experiment, stage), foreseen(experiment, stage)
-            if KINDS[stage.step.kind].moves == "weights":
+            if KINDS[stage.step.kind].moves != "prompt":
                 start.refuse_program(stage.step.name)
             method.check(start, experiment.train, experiment.dev, experiment.task.score)
 
@@ -110,6 +110,15 @@ def run_stage(
             folder.save_policy(stage.key, after)
         write_text(place / "ledger.json", ledger.to_json())
     return Outcome(after, finished, ledger.drawn)
+
+
+def decoded(experiment: Experiment, stage: Stage, policy: Policy) -> Policy:
+    """`policy`, answering as the arm whose last stage this is will answer."""
+    from reward_models.best_of import ChooseBest
+
+    method = _build(experiment, stage)
+    assert isinstance(method, ChooseBest)
+    return method.answering(policy, stage.seed)
 
 
 def _improved(

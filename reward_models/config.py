@@ -40,6 +40,7 @@ from reward_models.types import RewardError
 from tasks.text import nearest
 
 BUILT_IN = ("task", "contains", "closeness", "numeric", "json_fields")  # all of them read gold
+MAJORITY = "majority"  # for best_of alone: no reward, but a vote (reward_models/best_of.py)
 PENALTIES = ("overlong", "repetition")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")

@@ -13,6 +13,7 @@ from typing import Literal
 from reward_models.config import (
     BUILT_IN,
     FUNCTION,
+    MAJORITY,
     AnyReward,
     Composition,
     JudgeReward,
@@ -36,7 +37,7 @@ def mentions(reward: AnyReward) -> Iterator[Mention]:
     """All it names, in order. A rubric or name is among them only if it looks like a file."""
     for single in singles(reward):
         if isinstance(single, str):
-            if single not in BUILT_IN:
+            if single not in (*BUILT_IN, MAJORITY):
                 yield Mention("code" if FUNCTION.fullmatch(single) else "folder", single)
         elif isinstance(single, JsonFormat):
             if isinstance(single.json_schema, str):

@@ -16,6 +16,15 @@ class RewardError(TaskError):
     """A reward that cannot be used. One line: which reward, which example, what is wrong."""
 
 
+class Unsolved(Example):
+    """An example as one sees it who must not know its answer: `answer` and `meta` are empty, and
+    rewards written by users get no such columns."""
+
+    @classmethod
+    def of(cls, example: Example) -> Unsolved:
+        return cls(example.id, example.inputs, "", {})
+
+
 class RewardModel(Protocol):
     """What RL may train on: a number for each completion, None where none can be given.
 

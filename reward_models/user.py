@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reward_models.types import Turns, find
+from reward_models.types import Turns, Unsolved, find
 from tasks.types import Example
 
 
@@ -14,8 +14,9 @@ from tasks.types import Example
 class UserReward:
     """`function(prompts, completions, example_id, answer, inputs, meta, **columns)`.
 
-    `answer` is a list of strings, `inputs` and `meta` are lists of dicts, one per completion. What
-    it returns is checked by `reward_models.checked`.
+    `answer` is a list of strings, `inputs` and `meta` are lists of dicts, one per completion; of
+    `Unsolved` examples neither `answer` nor `meta` is handed over. What it returns is checked by
+    `reward_models.checked`.
     """
 
     name: str
@@ -26,13 +27,8 @@ class UserReward:
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> Any:
         examples = [find(self.examples, key, self.name) for key in columns["example_id"]]
-        return self.function(
-            prompts=prompts,
-            completions=completions,
-            **{
-                **columns,
-                "answer": [example.answer for example in examples],
-                "inputs": [dict(example.inputs) for example in examples],
-                "meta": [dict(example.meta) for example in examples],
-            },
-        )
+        rows = {**columns, "inputs": [dict(example.inputs) for example in examples]}
+        if not any(isinstance(example, Unsolved) for example in examples):
+            rows["answer"] = [example.answer for example in examples]
+            rows["meta"] = [dict(example.meta) for example in examples]
+        return self.function(prompts=prompts, completions=completions, **rows)
