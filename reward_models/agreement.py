@@ -21,6 +21,7 @@ TIE = 1e-9
 UNKNOWN = (float("nan"), float("nan"), float("nan"))  # no value, and no interval
 THIRDS = ("smallest", "middle", "largest")
 FEWEST_PAIRS = 12  # in a third, without which it says nothing
+FEWEST_EXAMPLES = 8  # that have a say, without which there is no interval: they may all be alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,10 @@ def _auc(sample: Sample, seed: int) -> Line:
     if not right or not wrong:
         return noted("AUC, all answers", *UNKNOWN, right + wrong, f"{said}: no pair")
     value = float(weighted_auc(sample, np.ones((1, sample.examples)))[0])
-    low, high = _interval(lambda w: weighted_auc(sample, w), sample.examples, seed)
+    sides = (sample.group_A[sample.correct_A], sample.group_A[~sample.correct_A])
+    low, high = UNKNOWN[:2]
+    if min(len(np.unique(side)) for side in sides) >= FEWEST_EXAMPLES:
+        low, high = _interval(lambda w: weighted_auc(sample, w), sample.examples, seed)
     return judged("overall", "AUC, all answers", value, low, high, right + wrong, said)
 
 
@@ -303,6 +307,8 @@ def _ratio(top_E: np.ndarray, under_E: np.ndarray, seed: int) -> tuple[float, fl
     if under_E.sum() == 0:
         return np.nan, np.nan, np.nan
     value = float(top_E.sum() / under_E.sum())
+    if (under_E > 0).sum() < FEWEST_EXAMPLES:
+        return value, *UNKNOWN[:2]
 
     def ratio(weight_RE: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -324,9 +330,9 @@ def mean_over_examples(
 def _interval(
     of: Callable[[np.ndarray], np.ndarray], examples: int, seed: int
 ) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval over examples; NaN of a single one."""
-    if examples < 2:
-        return np.nan, np.nan
+    """The 95 % percentile bootstrap interval over examples; NaN of few."""
+    if examples < FEWEST_EXAMPLES:
+        return UNKNOWN[:2]
     drawn_RE = np.random.default_rng(seed).multinomial(
         examples, np.full(examples, 1 / examples), RESAMPLES
     )

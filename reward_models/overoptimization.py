@@ -177,4 +177,5 @@ def rl_line(curve: pd.DataFrame) -> list[Line]:
 def _fall(drop: float, error: float, n: int, what: str, span: str) -> Line:
     low, high = drop - SURE * error, drop + SURE * error
     said = f"{what}; fall of the score from its peak to the end, {span}, while the reward rose"
+    said = said if drop > 0 else f"{what}; the score is at its peak, or fell with the reward"
     return judged("overoptimized", "score past its peak", drop, low, high, n, said)

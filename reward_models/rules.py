@@ -156,18 +156,17 @@ def noted(check: str, value: float, low: float, high: float, n: int, detail: str
 
 def _level(rule: Rule, value: float, low: float, high: float) -> Level:
     if rule.must_show:
-        if math.isnan(value):
-            return "care"  # nobody has seen it tell right from wrong
+        if math.isnan(low):
+            return "care"  # hardly anybody has seen it tell right from wrong
         if value < rule.no:
             return "no"
         return "care" if value < rule.care or low <= rule.chance else "ok"
-    if math.isnan(value):
-        return "note"
-    least = value if math.isnan(low) else low
-    if least > rule.no:
+    if math.isnan(low):
+        return "note"  # too few to say
+    if low > rule.no:
         return "no"
-    upward = least > rule.care
-    downward = rule.of_size and (value if math.isnan(high) else high) < -rule.care
+    upward = low > rule.care
+    downward = rule.of_size and high < -rule.care
     return "care" if upward or downward else "ok"
 
 
