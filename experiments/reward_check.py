@@ -22,6 +22,7 @@ from lm.ledger import Ledger
 from reports import escape
 from reports.plot import Curve, svg
 from reports.render import Format, render
+from reward_models.compose import absolute
 from reward_models.config import AnyReward, name_of, parse_reward
 from reward_models.load import check_reward, is_folder, load_reward
 from reward_models.overoptimization import best_of_n_curve, best_of_n_lines, rl_line
@@ -84,7 +85,8 @@ def _subject(reward: AnyReward, task: Task, examples: Sequence[Example], ledger:
     check_reward(reward, prompt=Prompt.of(task), **facts)  # before anything is drawn
 
     def opened(prompt: Prompt):
-        return load_reward(reward, prompt=prompt, ledger=ledger, **facts)
+        # a reward that compares within a group says nothing of an answer alone
+        return absolute(load_reward(reward, prompt=prompt, ledger=ledger, **facts))
 
     return Subject(opened, task.score, table)
 
