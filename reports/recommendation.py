@@ -67,7 +67,7 @@ def choose(found: Evidence) -> Choice:
     top = max(winners, key=lambda arm: arm.score)
     arm = min(
         (a for a in winners if a is top or (not a.tripped and _is_preferred(found, a, top))),
-        key=lambda arm: (arm.spent.seconds, arm.spent.rollouts, -arm.score),
+        key=lambda arm: (arm.spent.seconds, arm.spent.rollouts, arm.draws, -arm.score),
     )
     return Choice(arm, top, best, found.versus(found.baseline, arm.name), True)
 
