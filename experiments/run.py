@@ -142,7 +142,8 @@ def _report_tests(experiment: Experiment, folder: RunFolder) -> None:
     for entry in folder.arms() if experiment.spec.report_to else []:
         if entry["eval"]:
             answers = read_answers(folder.evaluation(entry["eval"]) / "records.parquet")
-            found = {f"test/{name}": float(answers[name].mean()) for name in ("score", "correct")}
+            means = answers[["score", "correct"]].mean()
+            found = {f"test/{name}": float(mean) for name, mean in means.items()}
             name = f"{entry['arm']}-seed{entry['seed']}-test"
             told = Reporting(tuple(experiment.spec.report_to), experiment.spec.name, name)
             report(told, folder.path, [(0, found)])

@@ -92,7 +92,7 @@ def run_stage(
         shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""
         print(f"[{label}] seed {stage.seed}{shared}", flush=True)
         _describe_stage(experiment, stage, place)
-    name = f"{stage.arms[0]}-{stage.step.name}-seed{stage.seed}-{stage.key[:6]}"
+    name = f"{next(iter(stage.arms))}-{stage.step.name}-seed{stage.seed}-{stage.key[:6]}"
     told = Reporting(tuple(experiment.spec.report_to), experiment.spec.name, name)
     context = Context(
         score=experiment.task.score,

@@ -123,9 +123,10 @@ def _methods(stages: Sequence[StageState], running: StageState | None, width: in
     for stage in stages:
         at_work = running is not None and stage.key == running.key
         dev = [row["dev_score"] for row in stage.rows if row.get("dev_score") is not None]
-        shared = f" +{len(stage.arms) - 1}" if len(stage.arms) > 1 else ""
+        first, *others = stage.arms
+        shared = f" +{len(others)}" if others else ""
         cells = [
-            plain(stage.arms[0], 24) + shared,
+            plain(first, 24) + shared,
             str(stage.seed),
             plain(stage.method, 20),
             _steps(stage),

@@ -128,3 +128,29 @@ def test_cot_gives_the_answer_alone_to_a_pipe(run: Path, tmp_path: Path):
     cot = Saved(saved.policy.with_prompt(prompt), saved.model, saved.sampling)
     asked = Asked(ScriptedLM(lambda *_: "Strong.\nPast: went"), cot, Sampling(), tmp_path)
     assert asked.line("go") == "went" and asked.answer({"verb": "go"}).startswith("Strong")
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_is_asked_field_by_field(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    from experiments import chat
+
+    saved = policy_of_arm(run, "as-it-is")
+    two = Saved(saved.policy.with_prompt(TWO), saved.model, saved.sampling)
+    heard: list[str] = []
+
+    def answer(asked: Any, index: int) -> str:
+        heard.append(asked[-1]["content"])
+        return "went\n\x1b[31mred"
+
+    monkeypatch.setattr("sys.stdin", Keyboard("\ngo\npast\nsing\n"))  # ends in mid-question
+    chat._interview(Asked(ScriptedLM(answer), two, Sampling(max_tokens=64), tmp_path), "arm")
+    assert heard == ["Verb: go\nTense: past"]
+    shown = capsys.readouterr().out
+    assert "arm: asks for verb, tense" in shown
+    assert "> went\n> \\x1b[31mred\n" in shown and "\x1b" not in shown
