@@ -64,9 +64,21 @@ def reporting(told: Reporting, run: Path) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-        for name in ("wandb", "trackio"):
-            if name in told.to and name in sys.modules and getattr(sys.modules[name], "run", True):
-                sys.modules[name].finish()
+        for name in told.to:
+            _end(name)
+
+
+def _end(name: str) -> None:
+    """End the run that a tracker still holds open in this process, if any."""
+    module: Any = sys.modules.get(name)
+    if module is None:
+        return
+    if (name == "wandb" and module.run is not None) or (
+        name == "trackio" and module.context_vars.current_run.get() is not None
+    ):
+        module.finish()
+    elif name == "mlflow" and module.active_run() is not None:
+        module.end_run()
 
 
 def report_metrics(told: Reporting, run: Path, metrics: Path) -> None:

@@ -152,9 +152,18 @@ def tell_trackers(trainer: Any, figures: dict[str, float]) -> None:
 
     Not by `trainer.log`, with which TRL would give away what it collects for its own next line.
     """
-    names = trainer.args.report_to
-    trackers = tuple(INTEGRATION_TO_CALLBACK[name] for name in names if name != "none")
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, trackers):
-            state, control = trainer.state, trainer.control
-            callback.on_log(trainer.args, state, control, model=trainer.model, logs=dict(figures))
+    for callback in _trackers(trainer):
+        state, control = trainer.state, trainer.control
+        callback.on_log(trainer.args, state, control, model=trainer.model, logs=dict(figures))
+
+
+def end_trackers(trainer: Any) -> None:
+    """What the trainer does at its own end, for training that a budget has ended: they write out
+    what they still hold."""
+    for callback in _trackers(trainer):
+        callback.on_train_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+
+
+def _trackers(trainer: Any) -> list[TrainerCallback]:
+    kinds = tuple(INTEGRATION_TO_CALLBACK[name] for name in trainer.args.report_to)
+    return [c for c in trainer.callback_handler.callbacks if isinstance(c, kinds)]

@@ -21,7 +21,7 @@ from lm.ledger import BudgetExhausted, Paused
 from lm.ranks import from_first, is_first, world
 from lm.together import TogetherModel
 from lm.types import ModelError
-from rl.callbacks import StageCallback, StepRecord, tell_trackers
+from rl.callbacks import StageCallback, StepRecord, end_trackers, tell_trackers
 from rl.checkpoint_audit import logged_step
 from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
@@ -142,7 +142,9 @@ class WeightMethod:
             course.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except BudgetExhausted:
             watch.close(course.trainer.state.global_step)
+            end_trackers(course.trainer)
         except Paused:
+            end_trackers(course.trainer)
             raise Unfinished(self._trained(stage.policy, journal, watch.best_step)) from None
         mark = watch.mark(course.trainer.state.global_step)
         if audits:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +15,14 @@ from evaluation.types import Reporting
 from experiments import tracking
 from experiments.cli import main
 
-RL = {"steps": 2, "prompts_per_step": 4, "group_size": 4, "eval_every": 1, "lora": {"r": 4}}
+RL = {"steps": 9, "prompts_per_step": 4, "group_size": 4, "eval_every": 1, "lora": {"r": 4}}
 SPEC: dict[str, Any] = {
     "name": "told",
     "task": "letters.py",
     "model": "tiny-random",
     "splits": {"train": 16, "dev": 4, "test": 4},
     "sampling": {"max_tokens": 6},
+    "budget": {"rollouts": 24},  # ends rl in its second step
     "methods": {
         "shots": {
             "method": "bootstrap",
@@ -70,7 +73,7 @@ def test_tensorboard_holds_trl_s_figures_and_ours(
     found = scalars(rl)
     [metrics] = [run.metrics[key] for key, stage in run.stages.items() if stage.method == "rl"]
     dev = [(row["step"], row["dev_score"]) for row in metrics if row["phase"] == "dev"]
-    assert found["eval/dev_score"] == rounded(dev)
+    assert found["eval/dev_score"] == rounded(dev) and [step for step, _ in dev] == [0, 1, 2]
     rewards = [(row["step"], row["reward"]) for row in metrics if row["phase"] == "train"]
     assert found["train/reward"] == rounded(rewards)  # as TRL logs it
     assert found["train/tasklift/score"] == rounded(rewards)
@@ -143,3 +146,17 @@ def test_the_users_own_choice_of_place_wins(tmp_path: Path, monkeypatch: pytest.
         assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "p"
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path)
     assert "MLFLOW_EXPERIMENT_NAME" not in os.environ
+
+
+def test_a_stage_ends_its_own_run_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ended: list[str] = []
+    wandb = SimpleNamespace(run=object(), finish=lambda: ended.append("wandb"))
+    mlflow = SimpleNamespace(active_run=lambda: None, end_run=lambda: ended.append("mlflow"))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    with tracking.reporting(Reporting(("mlflow",), "p", "r"), tmp_path):
+        pass
+    assert ended == []  # wandb was the user's
+    with tracking.reporting(Reporting(("wandb", "mlflow"), "p", "r"), tmp_path):
+        pass
+    assert ended == ["wandb"]
