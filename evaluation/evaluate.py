@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluation.judge import judge
@@ -12,6 +12,11 @@ from evaluation.types import Enough, EvalRecord, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
 from lm.types import Chat, Completion, LanguageModel, ModelError, PromptTooLong, Sampling
 from tasks.types import Example, Prompt, Score
+
+# Of the answers drawn for each example, those that count: example by example, given the chats.
+Choose = Callable[
+    [Sequence[Example], Sequence[Chat], Sequence[Sequence[Completion]]], list[list[Completion]]
+]
 
 
 def evaluate(
@@ -26,9 +31,11 @@ def evaluate(
     progress: Progress | None = None,
     batch: int = 128,
     enough: Enough | None = None,
+    choose: Choose | None = None,
 ) -> list[EvalRecord]:
     """One record for each example and sample, in the order of `examples`, then of samples.
 
+    `choose` picks among the answers drawn, without knowing what they are worth; its time counts.
     Asks `batch` examples at a time and reports after each. The same arguments give the same
     records, `seconds` apart; at temperature above 0 another `batch` draws other answers.
 
@@ -47,6 +54,8 @@ def evaluate(
         chats = [prompt.messages(example.inputs) for example in asked]
         with Stopwatch() as watch:
             rows = _answers(model, chats, _of_batch(sampling, start), purpose)
+            if choose is not None:
+                rows = choose(asked, chats, rows)
         seconds = watch.seconds / max(1, sum(map(len, rows)))
         for example, row in zip(asked, rows, strict=True):
             for sample, completion in enumerate(row):

@@ -22,13 +22,36 @@ ScoreFunction = Callable[[Example, str], Score]
 
 
 @dataclass(frozen=True)
+class BestOf:
+    """Decoding by choice: `n` answers are drawn at `temperature`, and `reward` picks one of them.
+
+    `reward` is JSON as a spec writes it, its files as found on this machine; `digest` stands for
+    their content, so that a reward that has changed is another policy. `seed` sets the draws apart
+    from those of the same arm with another seed.
+    """
+
+    n: int
+    temperature: float
+    reward: str
+    digest: str
+    seed: int = 0
+
+    def sampling(self, exam: Sampling) -> Sampling:
+        """How answers are drawn where the evaluator asks as `exam`: `n` for each one it wants."""
+        mixed = hashlib.sha256(f"best_of/{exam.seed}/{self.seed}".encode()).digest()
+        seed = int.from_bytes(mixed[:4], "big")
+        return replace(exam, n=exam.n * self.n, temperature=self.temperature, seed=seed)
+
+
+@dataclass(frozen=True)
 class Policy:
     """`model` is a source for `lm.source` (Hub id, folder, alias).
 
     `weights` is a model folder that full training wrote, loaded in the place of `model`; `adapter`
     a PEFT folder, put on top of either; `quantization` how the weights below it are held.
     `program` is a folder with a DSPy program of several steps, source and state: it asks in the
-    place of `prompt`, of which only the field names count then.
+    place of `prompt`, of which only the field names count then. With `best_of` an answer is the
+    best of several.
     """
 
     model: str
@@ -37,6 +60,7 @@ class Policy:
     weights: Path | None = None
     quantization: Literal["nf4"] | None = None
     program: Path | None = None
+    best_of: BestOf | None = None
 
     @property
     def source(self) -> str:
@@ -44,7 +68,8 @@ class Policy:
         return self.model if self.weights is None else str(self.weights)
 
     def fingerprint(self) -> str:
-        """16 hex digits over model name, *contents* of weights, adapter and program, and prompt."""
+        """16 hex digits over model name, *contents* of weights, adapter, program and reward, and
+        prompt."""
         digest = hashlib.sha256(f"{self.model}\0{self.prompt.to_json()}".encode())
         if self.adapter is not None:
             for path in sorted(self.adapter.glob("adapter_*")):
@@ -58,6 +83,10 @@ class Policy:
                 if path.suffix in (".py", ".json"):
                     name = path.relative_to(self.program).as_posix()
                     digest.update(f"program\0{name}\0".encode() + path.read_bytes())
+        if self.best_of is not None:
+            best = self.best_of
+            told = f"best_of\0{best.n}\0{best.temperature}\0{best.digest}\0{best.seed}"
+            digest.update(told.encode())
         return digest.hexdigest()[:16]
 
     def dtype(self, chosen: str) -> str:

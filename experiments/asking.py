@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
-from evaluation.types import Enough, EvalRecord, Policy, Progress, ScoreFunction
+from evaluation.types import BestOf, Enough, EvalRecord, Policy, Progress, ScoreFunction
 from lm.types import LanguageModel, Sampling
 from tasks.types import Example
 
@@ -28,8 +28,13 @@ def ask_all(
 ) -> list[EvalRecord]:
     """One record for each example and sample; see `evaluate` and `evaluate_program`.
 
-    A program keeps the answers to its steps in `folder`. dspy is loaded for a program only.
+    A program keeps the answers to its steps in `folder`. dspy is loaded for a program only. Where
+    the policy picks one of n answers there is one record for each pick.
     """
+    if policy.best_of is not None:
+        return _choosing(
+            model, policy, policy.best_of, examples, score, sampling, split, progress, enough
+        )
     if policy.program is None:
         return evaluate(
             model,
@@ -54,4 +59,32 @@ def ask_all(
         folder=folder,
         progress=progress,
         enough=enough,
+    )
+
+
+def _choosing(
+    model: LanguageModel,
+    policy: Policy,
+    best_of: BestOf,
+    examples: Sequence[Example],
+    score: ScoreFunction,
+    sampling: Sampling,
+    split: str,
+    progress: Progress,
+    enough: Enough | None,
+) -> list[EvalRecord]:
+    from reward_models.best_of import chooser
+
+    policy.refuse_program("best_of")
+    return evaluate(
+        model,
+        policy.prompt,
+        examples,
+        score,
+        best_of.sampling(sampling),
+        split=split,
+        progress=progress,
+        batch=max(1, BATCH // best_of.n),  # whatever was asked for: draws depend on it
+        enough=enough,
+        choose=chooser(best_of, policy.prompt, examples, model.ledger),
     )

@@ -23,7 +23,7 @@ CELLS = {
 
 
 def crossed(spec: ExperimentSpec, arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """The arms to take apart: those that move both, when the spec asks for it."""
+    """The arms to take apart: those that move both and nothing else, when the spec asks for it."""
     if not spec.attribution:
         return ()
     return tuple(arm for arm in arms if moves_both(stage.step for stage in arm.stages))

@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
     _add_reports(verb)
     _add_policies(verb)
+    _add_reward_train(verb)
+    _add_reward_check(verb)
     _add_tasks(verb)
     return main
 
@@ -115,6 +117,73 @@ def _add_policies(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     export.add_argument("--dtype", choices=DTYPES, default="auto", help="default: the run's")
     export.add_argument("--seed", type=int, help="default: the arm's first")
     export.set_defaults(do=verbs.export)
+
+
+def _add_reward_train(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = verb.add_parser("reward-train", help="a reward model from pairs of answers")
+    train.add_argument("task")
+    train.add_argument("--model", default="smollm2-135m", help="alias, folder, .gguf, Hub id")
+    train.add_argument("--out", type=Path, required=True, help="a new folder")
+    train.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="RUN[:ARM]",
+        help="answers that this run drew; with --draw, the policies to draw with",
+    )
+    train.add_argument("--draw", type=_positive, metavar="K", help="draw K answers an example")
+    train.add_argument("--across", action="store_true", help="pairs across policies only")
+    train.add_argument("--pairs", type=Path, metavar="FILE", help="JSONL: what people prefer")
+    train.add_argument("--max-pairs", type=_positive, default=2000, help="held-out ones among them")
+    train.add_argument("--margin", type=float, default=0.0, help="least difference of scores")
+    train.add_argument("--passes", type=_positive, default=1, help="over the pairs")
+    train.add_argument("--learning-rate", type=float, help="default: 3e-4, head only 3e-3")
+    train.add_argument("--head-only", action="store_true", help="leave the LM's weights alone")
+    train.add_argument(
+        "--reads",
+        choices=("task", "sent"),
+        default="task",
+        help="the question in the task's own bare words, or the prompt as sent, demos and all",
+    )
+    train.add_argument(
+        "--steps",
+        choices=("min", "mean", "last"),
+        help="score every line of an answer; the reward is this of the scores",
+    )
+    train.add_argument("--max-tokens", type=_positive, help="of drawn answers; default: the run's")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="auto")
+    train.set_defaults(do=verbs.reward_train)
+
+
+def _add_reward_check(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = verb.add_parser("reward-check", help="how far can a reward be trusted?")
+    check.add_argument("reward", help="as in a spec: a name, mine.py:fn, a folder, {parts: …}")
+    check.add_argument("--task", required=True, help="its score is the yardstick")
+    check.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="RUN[:ARM]",
+        help="rollouts of this run; with --draw, its policies answer, too",
+    )
+    check.add_argument("--draw", type=_positive, metavar="K", help="draw K answers to an example")
+    check.add_argument("--examples", type=_positive, default=64, help="of dev, to draw for")
+    check.add_argument("--model", default="smollm2-135m", help="draws where no --from is given")
+    check.add_argument("--answers", type=_positive, default=1024, help="at most, of rollouts")
+    check.add_argument(
+        "--curve",
+        metavar="RUN:ARM",
+        help="reward against score along RL; --curve best-of: along best-of-n",
+    )
+    check.add_argument("--svg", type=Path, metavar="FILE", help="the curve as a picture")
+    check.add_argument("--max-tokens", type=_positive, help="of drawn answers; default: the run's")
+    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--device", default="auto")
+    check.add_argument("--format", choices=FORMATS, default="terminal")
+    check.set_defaults(do=verbs.reward_check)
 
 
 def _add_tasks(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -19,7 +19,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
     """The first problem of `error`: where, what, what instead."""
     problem = error.errors()[0]
     location = list(problem["loc"])
-    path = ".".join([*([where] if where else []), *map(str, location)])
+    places = [str(part) for part in location if not _is_tag(part)]
+    path = ".".join([*([where] if where else []), *places])
     if problem["type"] == "extra_forbidden":
         known = list(_fields(model, location[:-1]))
         return f"{path}: unknown key; {nearest(str(location[-1]), known)}"
@@ -31,18 +32,31 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
     return f"{path}: {problem['input']!r} is wrong; {_lower(problem['msg'])}"
 
 
+def _is_tag(part: Any) -> bool:
+    """Whether it names a branch of a union (reward_models/config.py): no place in a file."""
+    return isinstance(part, str) and part.startswith("<")
+
+
 def _fields(model: type[BaseModel], location: Sequence[Any]) -> Sequence[str]:
     for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        sections = [
-            kind
-            for kind in (annotation, *get_args(annotation))  # `Section`, or `Section | None`
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
+        if _is_tag(part) or part not in model.model_fields:
+            continue
+        tag = next((p for p in location[location.index(part) + 1 :][:1] if _is_tag(p)), None)
+        sections = dict(_sections(model.model_fields[part].annotation))
         if not sections:
             break
-        model = sections[0]
+        model = sections[tag if tag in sections else next(iter(sections))]
     return list(model.model_fields)
+
+
+def _sections(annotation: Any, tag: str | None = None) -> Iterator[tuple[str | None, Any]]:
+    """The models in `Section`, `Section | None`, `list[Section]` or a union, with their tags."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield tag, annotation
+        return
+    tags = [m.tag for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Tag)]
+    for inner in get_args(annotation):
+        yield from _sections(inner, tags[0] if tags else tag)
 
 
 def _lower(message: str) -> str:

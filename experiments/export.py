@@ -31,11 +31,13 @@ def export(run: Path, arm: str, out: Path, dtype: str = "auto", seed: int | None
     _refuse_program(saved.policy, run, arm)
     policy, wanted = saved.policy, told.get("dtype", "auto") if dtype == "auto" else dtype
     model = load_merged(policy.source, adapter=policy.adapter, quantization=policy.quantization)
+    best = policy.best_of
+    sampling = best.sampling(saved.sampling) if best is not None else saved.sampling
     fields = {name: f"<{name}>" for name in policy.prompt.inputs}
     messages = sendable(model.tokenizer, policy.prompt.messages(fields))
     ids = model.encode(messages)
     write_template(model.tokenizer)
-    model.model.generation_config = _generation(model, saved.sampling)
+    model.model.generation_config = _generation(model, sampling)
     model.model.to(pick_dtype(wanted, model.device))
     facts = Facts(
         experiment=told["name"],
@@ -43,7 +45,7 @@ def export(run: Path, arm: str, out: Path, dtype: str = "auto", seed: int | None
         seed=saved.seed,
         base=told["model"],
         policy=policy,
-        sampling=saved.sampling,
+        sampling=sampling,
         messages=messages,
         dtype=wanted,
         gap=_gap(policy, model, ids),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluation.types import Policy
 from lm.types import Sampling
+from reward_models.config import MAJORITY, name_of, parse_reward
 
 README = """\
 # {experiment}: {arm}, seed {seed}
@@ -90,7 +91,7 @@ def readme(facts: Facts) -> str:
             stop=f", stop_strings={json.dumps(stop)}, tokenizer=tokenizer" if stop else "",
         ),
         vllm=VLLM.format(messages=messages, sampling=_sampling(facts.sampling)),
-        last=_last(facts),
+        last="\n\n".join([*_choosing(facts), _last(facts)]),
     )
 
 
@@ -134,6 +135,20 @@ def _sampling(sampling: Sampling) -> str:
     words = [f"{name}={value}" for name, value in fields.items()]
     words += [f"stop={json.dumps(list(sampling.stop))}"] if sampling.stop else []
     return ", ".join(words)
+
+
+def _choosing(facts: Facts) -> list[str]:
+    """What no model folder can do by itself, where the arm picks among answers."""
+    best = facts.policy.best_of
+    if best is None:
+        return []
+    reward = name_of(parse_reward(json.loads(best.reward)))
+    by = "what most of them say" if reward == MAJORITY else f"the one that {reward} likes best"
+    return [
+        f"The experiment drew {best.n} answers to each question at temperature "
+        f"{best.temperature:g} and took {by}. The code above draws one: its score is not that of "
+        "the arm. tasklift picks as the arm did, with `tasklift eval TASK --run RUN --arm ARM`."
+    ]
 
 
 def _last(facts: Facts) -> str:

@@ -24,9 +24,10 @@ from experiments.allocation import Rung
 from experiments.answering import answered
 from experiments.budget import read_ledger
 from experiments.errors import SpecError
+from experiments.methods import KINDS
 from experiments.plan import Arm, digest
 from experiments.prepare import Experiment
-from experiments.stages import LEFTOVERS, Outcome, run_stage
+from experiments.stages import LEFTOVERS, Outcome, decoded, run_stage
 from experiments.store import RunFolder
 from lm.ranks import world
 
@@ -131,8 +132,16 @@ def _advance(
                 policy = folder.load_policy(stage.key, experiment.spec.model.source)
                 continue
             paused[stage.key] = found
-        return paused[stage.key].policy, drawn
+        return _deciding(experiment, arm, paused[stage.key].policy), drawn
     return policy, drawn
+
+
+def _deciding(experiment: Experiment, arm: Arm, policy: Policy) -> Policy:
+    """A paused arm's policy, answering as the arm will: else it would be judged as another arm."""
+    last = arm.stages[-1]
+    if KINDS[last.step.kind].moves != "decoding":
+        return policy
+    return decoded(experiment, last, policy)
 
 
 def _tell(rung: Rung, ranked: Sequence[str], scores: dict[str, float], out: Sequence[str]) -> None:

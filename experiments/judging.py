@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from evaluation.labels import Agreement, agreement, label_failures
+from lm.choice import ModelChoice
 from lm.types import LanguageModel
 from reports import escape
 from reports.load import ReportError, Run
@@ -20,13 +21,7 @@ def open_judge(model: str, endpoint: str | None, key_env: str | None) -> Languag
 
     Raises ModelError when there is none.
     """
-    if endpoint is not None:
-        from lm.endpoint import EndpointModel
-
-        return EndpointModel(endpoint, model, key_env=key_env)
-    from lm.hf import load_model
-
-    return load_model(model)
+    return ModelChoice(model=model, endpoint=endpoint, key_env=endpoint and key_env).open()
 
 
 def judged(run: Run, judge: LanguageModel, arm: str | None, sample: int, format: Format) -> str:

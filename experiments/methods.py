@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
 
 from evaluation.types import Method
 from prompt_opt.config import BootstrapConfig, PromptConfig
@@ -21,10 +22,13 @@ from prompt_opt.config_search import (
     MIPROConfig,
     SIMBAConfig,
 )
+from reward_models.best_of_config import BestOfConfig
 from rl.config import GRPOConfig, PPOConfig
 from rl.config_supervised import DPOConfig, RFTConfig, SFTConfig
 
-MethodConfig = PromptConfig | GRPOConfig | PPOConfig | SFTConfig | RFTConfig | DPOConfig
+MethodConfig = (
+    PromptConfig | GRPOConfig | PPOConfig | SFTConfig | RFTConfig | DPOConfig | BestOfConfig
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Kind:
 
     config: type[MethodConfig]
     code: str
-    moves: str  # "prompt" or "weights"
+    moves: Literal["prompt", "weights", "decoding"]
 
     def build(self, config: MethodConfig) -> Method:
         module, name = self.code.split(":")
@@ -57,4 +61,5 @@ KINDS: dict[str, Kind] = {
     "sft": Kind(SFTConfig, "rl.sft:SFT", "weights"),
     "rft": Kind(RFTConfig, "rl.rft:RFT", "weights"),
     "dpo": Kind(DPOConfig, "rl.dpo:DPO", "weights"),
+    "best_of": Kind(BestOfConfig, "reward_models.best_of:ChooseBest", "decoding"),
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.locate import code_digest, proposer_digest
+from experiments.locate import code_digest, proposer_digest, reward_digest
 from experiments.methods import KINDS
 from experiments.spec import ExperimentSpec, Step
 
@@ -81,7 +81,8 @@ def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
             path: list[Stage] = []
             for depth, step in enumerate(chain):
                 parent = path[-1] if path else None
-                code = [*code_digest(step.config, base), *proposer_digest(step.config, base)]
+                digests = (code_digest, proposer_digest, reward_digest)
+                code = [part for found in digests for part in found(step.config, base)]
                 key = digest(parent.key if parent else root, step.kind, step.config, code, seed)
                 stage = Stage(key, step, seed, parent, users[depth])
                 path.append(stages.setdefault(key, stage))
@@ -126,6 +127,8 @@ def describe(spec: ExperimentSpec, plan: Plan, done: set[str]) -> Iterator[str]:
     for stage in plan.stages:
         rollouts = stage.expected_rollouts(budget and budget.rollouts)
         state = "done" if stage.key in done else f"about {rollouts:,} rollouts"
+        if KINDS[stage.step.kind].moves == "decoding":
+            state = f"nothing to train; {stage.step.config['n']} draws for each answer on test"
         total += 0 if stage.key in done else rollouts
         yield f"  stage {stage.key} {stage.step.name}, seed {stage.seed}: {state}"
     test = spec.splits.test or "all"

@@ -9,6 +9,7 @@ methods:
 arms:
   zero-shot: []
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
+  best-of-8: [bootstrap, {best_of: {n: 8}}]  # how it answers comes last
 attribution: true                          # what of an arm's gain is weights, what is prompt?
 price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
 budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
@@ -228,11 +229,24 @@ class ExperimentSpec(_Section):
         return self
 
     @model_validator(mode="after")
+    def _decoding_comes_last(self) -> ExperimentSpec:
+        for arm, chain in self.arms.items():
+            early = next(
+                (step for step in chain[:-1] if KINDS[step.kind].moves == "decoding"), None
+            )
+            if early is not None:
+                raise ValueError(
+                    f"arms.{arm}: {early.name} says how the finished policy answers, and "
+                    f"{chain[-1].name} comes after it; write {early.name} once, as the last one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_attribute(self) -> ExperimentSpec:
         if self.attribution and not any(map(moves_both, self.arms.values())):
             raise ValueError(
-                "attribution: no arm moves both prompt and weights; add one such as "
-                "[bootstrap, grpo], or write attribution: false"
+                "attribution: no arm moves both prompt and weights, and nothing else; add one such "
+                "as [bootstrap, grpo], or write attribution: false"
             )
         return self
 
@@ -249,8 +263,9 @@ class ExperimentSpec(_Section):
 
 
 def moves_both(chain: Iterable[Step]) -> bool:
-    """Whether the chain has methods for the prompt and methods for the weights."""
-    return {KINDS[step.kind].moves for step in chain} >= {"prompt", "weights"}
+    """Whether the chain has methods for the prompt and methods for the weights, and no others:
+    what choosing among answers adds would be taken for the prompt's or the weights'."""
+    return {KINDS[step.kind].moves for step in chain} == {"prompt", "weights"}
 
 
 def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluation.types import Context, Method, Policy, Unfinished
 from experiments.budget import arm_caps, left
 from experiments.history import pass_rates
-from experiments.locate import locate_code, proposer_parameters
+from experiments.locate import locate_code, proposer_parameters, reward_parameters
 from experiments.methods import KINDS
 from experiments.plan import Stage
 from experiments.prepare import Experiment
@@ -40,7 +40,7 @@ def check_stages(experiment: Experiment, folder: RunFolder) -> None:
     for stage in experiment.plan.stages:
         if stage.key not in done:
             method, start = _build(experiment, stage), foreseen(experiment, stage)
-            if KINDS[stage.step.kind].moves == "weights":
+            if KINDS[stage.step.kind].moves != "prompt":
                 start.refuse_program(stage.step.name)
             method.check(start, experiment.train, experiment.dev, experiment.task.score)
 
@@ -112,6 +112,15 @@ def run_stage(
     return Outcome(after, finished, ledger.drawn)
 
 
+def decoded(experiment: Experiment, stage: Stage, policy: Policy) -> Policy:
+    """`policy`, answering as the arm whose last stage this is will answer."""
+    from reward_models.best_of import ChooseBest
+
+    method = _build(experiment, stage)
+    assert isinstance(method, ChooseBest)
+    return method.answering(policy, stage.seed)
+
+
 def _improved(
     method: Method, before: Policy, experiment: Experiment, context: Context
 ) -> tuple[Policy, bool]:
@@ -132,4 +141,5 @@ def _describe_stage(experiment: Experiment, stage: Stage, place: Path) -> None:
     }
     if stage.step.config.get("reflection"):
         told["proposer_parameters"] = proposer_parameters(stage.step.config, experiment.base)
+    told |= reward_parameters(stage.step.config, experiment.base)
     write_text(place / "stage.json", json.dumps(told, indent=1))

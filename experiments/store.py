@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from evaluation.types import Policy
+from experiments.decoding import from_told, to_told
 from experiments.errors import SpecError
 from experiments.plan import Arm
 from experiments.spec import ExperimentSpec
@@ -179,6 +180,7 @@ class RunFolder:
                 told[part] = os.path.relpath(kept, self.path) if kept is not None else None
             if policy.program is not None:  # it lies in its stage's folder already
                 told["program"] = os.path.relpath(policy.program, self.path)
+            told["best_of"] = to_told(policy.best_of, self.path)
             write_text(draft / "prompt.json", policy.prompt.to_json())
             write_text(draft / "policy.json", json.dumps(told))
 
@@ -190,6 +192,7 @@ class RunFolder:
             told = _read_json(folder / "policy.json")
             adapter, weights = told["adapter"], told.get("weights")
             quantization, program = told.get("quantization"), told.get("program")
+            best_of = from_told(told.get("best_of"), self.path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self.stage(key), str(error)) from None
         return Policy(
@@ -199,6 +202,7 @@ class RunFolder:
             self.path / weights if weights else None,
             quantization,
             self.path / program if program else None,
+            best_of,
         )
 
 

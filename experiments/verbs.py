@@ -277,6 +277,20 @@ def export(options: Namespace) -> int:
     return 0
 
 
+def reward_train(options: Namespace) -> int:
+    """Train a reward model; see experiments/reward_train.py."""
+    from experiments.reward_train import reward_train as train
+
+    return train(options)
+
+
+def reward_check(options: Namespace) -> int:
+    """How far a reward can be trusted; see experiments/reward_check.py."""
+    from experiments.reward_check import reward_check as checked
+
+    return checked(options)
+
+
 def doctor(options: Namespace) -> int:
     """Versions, device, the model at hand; exit 1 when something needed is missing."""
     from experiments.environment import surroundings, versions

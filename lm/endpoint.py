@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from threading import Event
@@ -42,6 +42,8 @@ class EndpointModel:
 
     `key_env` names the environment variable that holds the key. It is read at each call and kept
     nowhere. `timeout` is in seconds; `lm.posting.post` says what is asked again, and when it stops.
+    With `top_logprobs` the server is asked for so many likely first tokens (`Completion.first`),
+    and no longer once it refuses.
 
     The ledger gets the tokens of the server's `usage`, which include hidden reasoning, summed over
     all requests: a chat asked in two, because the server returns fewer choices than `n`, has its
@@ -58,6 +60,7 @@ class EndpointModel:
         ledger: Ledger | None = None,
         concurrency: int = 8,
         timeout: float = TIMEOUT,
+        top_logprobs: int = 0,
     ):
         """Asks nothing yet. Raises ModelError for an address or option that cannot be used."""
         if not model:
@@ -70,7 +73,7 @@ class EndpointModel:
         self.name = model
         self.ledger = ledger or Ledger()
         self._concurrency, self._timeout = concurrency, timeout
-        self._limit = LIMITS[0]
+        self._limit, self._top = LIMITS[0], top_logprobs
 
     def __repr__(self) -> str:
         return f"EndpointModel({self._server.shown!r}, {self.name!r})"
@@ -87,6 +90,30 @@ class EndpointModel:
         Raises ModelError when the key is missing, the sampling is not offered, the server refuses,
         stays out of reach or answers in another shape; BudgetExhausted when a cap is reached.
         """
+        return self._generate(chats, sampling, purpose, self._ask)
+
+    def generate_each(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion] | ModelError]:
+        """As `generate`, but a question that fails ends no other: its error stands in its place.
+
+        Raises what would be the same for all: a missing key, a sampling that is not offered, a
+        refusal (`lm.posting.Refused`), BudgetExhausted.
+        """
+
+        def ask(*question: Any, **how: Any) -> list[Completion] | ModelError:
+            try:
+                return self._ask(*question, **how)
+            except Refused:
+                raise
+            except ModelError as error:
+                return error
+
+        return self._generate(chats, sampling, purpose, ask)
+
+    def _generate(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose, asking: Any
+    ) -> list[Any]:
         if not chats:
             return []
         self.ledger.check(purpose)
@@ -94,9 +121,7 @@ class EndpointModel:
         key = self._server.key(purpose)
         paid: list[_Reply] = []
         watch, stopped = Stopwatch(), Event()
-        ask = partial(
-            self._ask, sampling=sampling, key=key, who=purpose, paid=paid, stopped=stopped
-        )
+        ask = partial(asking, sampling=sampling, key=key, who=purpose, paid=paid, stopped=stopped)
         try:
             with watch:
                 return self._ask_all(ask, chats, stopped)
@@ -133,7 +158,7 @@ class EndpointModel:
                     f"leave it at {off:g}"
                 )
 
-    def _ask_all(self, ask: Any, chats: Sequence[Chat], stopped: Event) -> list[list[Completion]]:
+    def _ask_all(self, ask: Any, chats: Sequence[Chat], stopped: Event) -> list[Any]:
         """`ask(chat, place)` for each, in parallel; the first failure ends the others."""
         with ThreadPoolExecutor(min(self._concurrency, len(chats)), "endpoint") as pool:
             futures = [pool.submit(ask, chat, place) for place, chat in enumerate(chats)]
@@ -190,17 +215,28 @@ class EndpointModel:
             body["stop"] = list(sampling.stop)
         if n > 1:
             body["n"] = n
+        if self._top:
+            body |= {"logprobs": True, "top_logprobs": self._top}
         return body
 
     def _post(self, body: dict[str, Any], key: str | None, who: str, stopped: Event) -> Any:
         try:
             return post(self._server, body, key, who, self._timeout, stopped)
         except Refused as error:
-            if LIMITS[1] not in str(error) or LIMITS[1] in body:
+            other = self._otherwise(body, str(error))
+            if other is None:
                 raise
-        self._limit = LIMITS[1]
-        body = {LIMITS[1] if name == LIMITS[0] else name: body[name] for name in body}
-        return post(self._server, body, key, who, self._timeout, stopped)
+        return self._post(other, key, who, stopped)
+
+    def _otherwise(self, body: dict[str, Any], refusal: str) -> dict[str, Any] | None:
+        """What to ask instead, now and from now on, where a server does not know an option."""
+        if LIMITS[1] in refusal and LIMITS[1] not in body:
+            self._limit = LIMITS[1]
+            return {LIMITS[1] if name == LIMITS[0] else name: body[name] for name in body}
+        if "logprobs" in refusal and "logprobs" in body:
+            self._top = 0
+            return {name: body[name] for name in body if "logprobs" not in name}
+        return None
 
 
 def _seed(seed: int, row: int) -> int:
@@ -219,7 +255,10 @@ def _read(answer: Any, chat: Chat, sampling: Sampling, wanted: int) -> _Reply:
     counted = _count(answer, "completion_tokens", estimate)
     prompt = _count(answer, "prompt_tokens", _estimate("".join(m["content"] for m in chat)))
     completions = [
-        _completion(text, choice.get("finish_reason"), sampling.stop, prompt, tokens)
+        replace(
+            _completion(text, choice.get("finish_reason"), sampling.stop, prompt, tokens),
+            first=_first_tokens(choice),
+        )
         for text, choice, tokens in zip(texts, choices, _share(counted, texts), strict=True)
     ]
     return _Reply(completions, prompt, counted)
@@ -247,6 +286,16 @@ def _completion(
         prompt_tokens=prompt_tokens,
         counted_tokens=tokens,
     )
+
+
+def _first_tokens(choice: Any) -> dict[str, float] | None:
+    """Log-probabilities of the likeliest first tokens, None where the server tells none."""
+    try:
+        likely = choice["logprobs"]["content"][0]["top_logprobs"]
+        found = {str(entry["token"]): float(entry["logprob"]) for entry in likely}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return None
+    return found if found and all(value <= 0 for value in found.values()) else None
 
 
 def _count(answer: Any, name: str, estimate: int) -> int:

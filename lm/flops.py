@@ -21,7 +21,7 @@ from lm.types import ModelError
 FORWARD, TRAINED = 2, 6  # floating point operations for each weight and token
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
-HEADS = ("lm_head.weight", "embed_out.weight")
+HEADS = ("lm_head.weight", "embed_out.weight", "score.weight")  # the last one a classifier's
 
 
 def forward_flops(parameters: int, tokens: int) -> int:

@@ -96,7 +96,7 @@ def load_model(
     except ModelError:
         raise
     except Exception as error:  # a foreign folder can fail in any way
-        raise ModelError(f"model: cannot load {source!r}: {_first_line(error)}") from error
+        raise ModelError(f"model: cannot load {source!r}: {first_line(error)}") from error
     if quantization is not None:
         _keep_as_loaded(model)
         fingerprint = hashlib.sha256(f"{fingerprint}{quantization}".encode()).hexdigest()[:16]
@@ -158,7 +158,7 @@ def put_adapter(model: Any, adapter: Path) -> Any:
         raise
     except Exception as error:
         raise ModelError(
-            f"adapter: {str(adapter)!r} does not fit the model: {_first_line(error)}"
+            f"adapter: {str(adapter)!r} does not fit the model: {first_line(error)}"
         ) from error
     return adapted
 
@@ -302,6 +302,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, its kind in front."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

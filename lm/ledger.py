@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-Purpose = Literal["rollout", "metric", "proposal", "reflection", "judge", "eval"]
+Purpose = Literal["rollout", "metric", "proposal", "reflection", "judge", "reward", "eval"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
@@ -109,10 +109,12 @@ class Ledger:
         completion_tokens: int,
         seconds: float,
         again: bool = False,
+        kept: int = 0,
     ) -> None:
-        """Count one generate call; `again`: it was paid for before, and then taken back."""
+        """Count one generate call; `again`: it was paid for before, and then taken back. So many
+        as `kept` of its completions were at hand already."""
         with self._lock:
-            self.drawn += 0 if again or purpose == "eval" else completions
+            self.drawn += 0 if again or purpose == "eval" else completions - kept
             usage = self.usage.setdefault(purpose, Usage())
             usage.calls += 1
             usage.completions += completions

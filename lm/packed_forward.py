@@ -13,13 +13,14 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from lm.token_tree import token_tree
+from lm.token_tree import TokenTree, token_tree
 from lm.tree_attention import attend, blocks
 from lm.types import ModelError
 
@@ -52,13 +53,23 @@ _switching = threading.RLock()
 def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, attention: Attention) -> Tensor:
     """(N, D) hidden states, ready for `head(model)`, of N packed tokens at their positions.
 
-    `model` is a causal LM of transformers or peft's wrap of one; gradients flow.
+    `model` is a causal LM of transformers, or a classifier on the trunk of one, or peft's wrap of
+    either; gradients flow.
     """
     causal = causal_lm(model)
     decoder = getattr(causal, causal.base_model_prefix)
     with _attending(causal.config, attention):
         out = decoder(input_ids=ids_N[None], position_ids=positions_N[None], use_cache=False)
     return out[0][0]
+
+
+def packed_hidden(model: Any, tree: TokenTree) -> Tensor:
+    """(N, D) hidden states of a tree's tokens, of which each sees those before it in its rows."""
+    parts = blocks(tree, model.device)
+    ids, depth = (torch.from_numpy(a).to(model.device) for a in (tree.tokens, tree.depth))
+    return hidden_states(
+        model, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
+    )
 
 
 def head(model: Any) -> Any:
@@ -200,13 +211,17 @@ def _agrees(causal: Any) -> bool:
     rows = [[(7 * i + 3) % size for i in range(length)] for length in (9, 6)]
     rows[1][5] = (rows[1][5] + 1) % size
     tree = token_tree(rows)
-    parts = blocks(tree, causal.device)
-    ids, depth = (torch.from_numpy(a).to(causal.device) for a in (tree.tokens, tree.depth))
-    found = hidden_states(
-        causal, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
-    )
+    found = packed_hidden(causal, tree)
+    ids = torch.from_numpy(tree.tokens).to(causal.device)
     decoder, to_logits = getattr(causal, causal.base_model_prefix), head(causal)
-    forward = type(causal).forward  # a trainer may have put another in its place
+    if to_logits is None:  # a classifier, which says one thing of a whole row
+
+        def forward(_: Any, input_ids: Tensor) -> Any:
+            return SimpleNamespace(logits=decoder(input_ids=input_ids, use_cache=False)[0])
+
+        to_logits = nn.Identity()
+    else:
+        forward = type(causal).forward  # a trainer may have put another in its place
     logits = to_logits(found).float()
     least = 2e-4 if causal.dtype == torch.float32 else 0.1
     for row, path in zip(rows, tree.paths, strict=True):

@@ -37,13 +37,40 @@ class ChatEncoder:
     def __call__(self, chat: Chat) -> list[int]:
         if not chat:
             raise ModelError("model: a chat has no messages; give it at least one")
+        return self._ids(self._text(chat, answer_follows=True))
+
+    def conversation(self, chat: Chat, reply: str, steps: bool = False) -> list[list[int]]:
+        """Token ids of a chat with the reply to it, up to whatever the template writes last.
+
+        In one piece; with `steps` a piece for each line of the reply that has text, the chat in
+        front of the first and the end behind the last. Joined, pieces read as the whole does, but
+        no token spans two of them.
+        """
+        text = self._text([*chat, {"role": "assistant", "content": reply}], answer_follows=False)
+        if not steps:
+            return [self._ids(text)]
+        said = self._torn(reply)
+        said = said if said in text else said.strip()  # some templates strip
+        if not said or said not in text:
+            return [self._ids(text)]
+        before, _, behind = text.rpartition(said)
+        lines = _with_blank_lines(re.split(r"(?<=\n)", said))
+        pieces = [before + lines[0], *lines[1:]]
+        pieces[-1] += behind
+        return [self._ids(piece, opens=not number) for number, piece in enumerate(pieces)]
+
+    def _text(self, chat: Chat, *, answer_follows: bool) -> str:
         messages = [{**message, "content": self._torn(message["content"])} for message in chat]
-        plain = self._tokenizer.chat_template is None
-        text = "".join(m["content"] + "\n\n" for m in messages) if plain else self._render(messages)
+        if self._tokenizer.chat_template is None:
+            return "".join(message["content"] + "\n\n" for message in messages)
+        return _rendered(self._tokenizer, messages, answer_follows)[0]
+
+    def _ids(self, text: str, *, opens: bool = True) -> list[int]:
+        plain = self._tokenizer.chat_template is None  # a template writes the opening token itself
         ids: list[int] = []
         for number, piece in enumerate(text.split(TEAR)):
-            opens = plain and number == 0  # a template writes the opening token itself
-            ids += self._tokenizer(piece, add_special_tokens=opens)["input_ids"]
+            first = plain and opens and number == 0
+            ids += self._tokenizer(piece, add_special_tokens=first)["input_ids"]
         return ids
 
     def reply(self, text: str) -> list[int]:
@@ -55,9 +82,6 @@ class ChatEncoder:
 
     def _torn(self, text: str) -> str:
         return self._control.sub(rf"\1{TEAR}", text) if self._control else text
-
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        return _rendered(self._tokenizer, messages)[0]
 
 
 def turn_end(tokenizer: Any, ends: Set[int]) -> int:
@@ -92,14 +116,30 @@ def write_template(tokenizer: Any) -> None:
         tokenizer.chat_template = opening + turns
 
 
-def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[str, list[dict[str, str]]]:
+def _with_blank_lines(lines: list[str]) -> list[str]:
+    """Lines that have text, each with the blank ones behind it; at least one line."""
+    kept: list[str] = []
+    for line in lines:
+        if kept and (not line.strip() or not kept[-1].strip()):
+            kept[-1] += line
+        else:
+            kept.append(line)
+    return kept
+
+
+def _rendered(
+    tokenizer: Any, messages: list[dict[str, str]], answer_follows: bool = True
+) -> tuple[str, list[dict[str, str]]]:
     """The text of a chat, and its messages as the template took them."""
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=answer_follows
+        )
         return text, messages
     except Exception as error:  # a template can fail in any way
         if messages[0]["role"] == "system" and len(messages) > 1:
             both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
-            return _rendered(tokenizer, [{**messages[1], "content": both}, *messages[2:]])
+            merged = [{**messages[1], "content": both}, *messages[2:]]
+            return _rendered(tokenizer, merged, answer_follows)
         line = (str(error).splitlines() or [""])[0]
         raise ModelError(f"model: its chat template fails: {line}") from error

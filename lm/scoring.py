@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lm.frozen_head import FrozenHead, is_frozen_linear, softmax_parts
-from lm.packed_forward import head, hidden_states, shares_prefixes
+from lm.packed_forward import head, packed_hidden, shares_prefixes
 from lm.token_tree import token_tree
-from lm.tree_attention import attend, blocks
 
 LOGITS_AT_ONCE = 1 << 23  # 32 MB in fp32
 
@@ -67,7 +66,7 @@ def completion_logprobs(
 
     if shares_prefixes(model):
         tree = token_tree([row[:-1] for row in rows])
-        hidden_ND = _packed(model, tree)
+        hidden_ND = packed_hidden(model, tree)
         starts = [len(prompt) - 1 for prompt in prompt_ids]
         source_E = np.concatenate(
             [p[s:] for p, s, n in zip(tree.paths, starts, lengths, strict=True) if n]
@@ -95,14 +94,6 @@ def completion_logprobs(
         values_E = critic(hidden_ND[_tensor(source_E, model.device)]).float()
         values_BT = values_BT.index_put(place, values_E)
     return Scored(logprobs_BT, entropies_BT, values_BT)
-
-
-def _packed(model: Any, tree: Any) -> Tensor:
-    parts = blocks(tree, model.device)
-    ids, depth = _tensor(tree.tokens, model.device), _tensor(tree.depth, model.device)
-    return hidden_states(
-        model, ids, depth, lambda _, q, k, v, scaling: attend(q, k, v, parts, scaling)[0]
-    )
 
 
 def _padded(

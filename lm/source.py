@@ -58,7 +58,7 @@ def _find(source: str) -> Path:
     if path.suffix.lower() == ".gguf":
         return convert_gguf(path, cache_folder())
     if path.is_dir():
-        return _checked(path, source)
+        return checked_folder(path, source)
     if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise ModelError(f"model: nothing to load at {source!r}; {_spellings(source)}")
     return _from_hub(source)
@@ -70,7 +70,7 @@ def _spellings(source: str) -> str:
     return f"{guess}write an alias ({', '.join(ALIASES)}), a folder, a .gguf file or a Hub id"
 
 
-def _checked(folder: Path, source: str) -> Path:
+def checked_folder(folder: Path, source: str) -> Path:
     if not (folder / "config.json").is_file():
         raise ModelError(f"model: {source!r} has no config.json; name a Hugging Face model folder")
     if not any(folder.glob("*.safetensors")):
@@ -182,7 +182,7 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, OSError) as error:
         line = str(error).strip().splitlines()[0]
         raise ModelError(f"model: cannot download {hub_id!r}: {line}") from error
-    return _checked(folder, hub_id)
+    return checked_folder(folder, hub_id)
 
 
 # what turns text into tokens and decides where an answer ends counts as much as the weights

@@ -6,7 +6,7 @@ No torch here: the command line and the reports import this file.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -83,7 +83,8 @@ class Completion:
     `token_ids` ends with the end-of-turn token when `finish_reason` is "stop" (and no stop string
     cut it); `logprobs` are of those tokens in nats under the unwarped policy (temperature 1, no
     cut); `prompt_tokens` counts the rendered chat. Who answers from afar shows no tokens: both are
-    empty then, and `counted_tokens` is how many there were, as far as the server tells.
+    empty then, and `counted_tokens` is how many there were, as far as the server tells; `first`
+    may then hold log-probabilities in nats of the likeliest first tokens, by their text.
     """
 
     text: str
@@ -92,6 +93,7 @@ class Completion:
     finish_reason: FinishReason
     prompt_tokens: int
     counted_tokens: int | None = None
+    first: Mapping[str, float] | None = None
 
     @property
     def completion_tokens(self) -> int:

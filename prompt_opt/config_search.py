@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from lm.choice import ModelChoice
 from prompt_opt.config import DemoConfig, PromptConfig
 
 
@@ -59,23 +60,10 @@ class KNNConfig(PromptConfig):
         return value
 
 
-class ReflectionConfig(BaseModel):
-    """Who writes proposals: another local `model` (as in the spec's `model`), or, with
-    `endpoint`, the model of that name at an OpenAI-compatible address such as
-    `http://localhost:8000/v1`. `key_env` names the environment variable with the key."""
+class ReflectionConfig(ModelChoice):
+    """Who writes proposals."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(min_length=1)
-    endpoint: str | None = None
-    key_env: str | None = None
     max_tokens: int = Field(default=1024, ge=1)
-
-    @model_validator(mode="after")
-    def _key_of_an_endpoint(self) -> Self:
-        if self.key_env and not self.endpoint:
-            raise ValueError("key_env: a local model needs no key; write endpoint, too")
-        return self
 
 
 class ProposerConfig(PromptConfig):

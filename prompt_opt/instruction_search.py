@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from dspy.utils.exceptions import AdapterParseError
 
 from evaluation.types import Policy, ScoreFunction
-from lm.endpoint import EndpointModel
-from lm.ledger import Ledger, Purpose
+from lm.ledger import Purpose
 from lm.types import LanguageModel, PromptTooLong
 from prompt_opt.bench import Bench
 from prompt_opt.config_search import ReflectionConfig
@@ -38,7 +37,7 @@ class InstructionSearch(PromptMethod):
         super().check(policy, train, dev, score)
         chosen: ReflectionConfig | None = self.config.reflection
         if chosen is not None and chosen.endpoint is not None:
-            _remote(chosen, chosen.endpoint, Ledger()).check(self.purpose)
+            chosen.remote().check(self.purpose)
 
     def search(self, bench: Bench) -> None:
         """As `seek` does; ends early where the proposing model fails DSPy's format or window."""
@@ -78,11 +77,7 @@ class InstructionSearch(PromptMethod):
         assert chosen is not None
         if chosen.endpoint is None:
             return bench.context.open(Policy(chosen.model, bench.start))
-        return _remote(chosen, chosen.endpoint, bench.context.ledger)
-
-
-def _remote(chosen: ReflectionConfig, endpoint: str, ledger: Ledger) -> EndpointModel:
-    return EndpointModel(endpoint, chosen.model, key_env=chosen.key_env, ledger=ledger)
+        return chosen.remote(bench.context.ledger)
 
 
 def _proposers(error: BaseException | None) -> BaseException | None:

@@ -18,6 +18,12 @@ COST = (
     *("flops", "peak_memory_gb", "peak_gpu_gb", "dollars"),
 )
 _COUNTS = COST[3:10]
+OTHERS = {  # purposes that another model may serve, and where stage.json has its size
+    "proposal": "proposer_parameters",
+    "reflection": "proposer_parameters",
+    "judge": "judge_parameters",
+    "reward": "reward_parameters",
+}
 CURVES = ("arm", "seed", "method", "stage", "step", "rollouts", "name", "value")
 
 
@@ -25,8 +31,9 @@ def cost(run: Run) -> pd.DataFrame:
     """What each arm spent at each seed, one row a purpose; columns `COST`.
 
     Purposes are the ledger's (there `eval` is scoring on dev inside a stage), `training` (tokens
-    and optimizer steps of weight updates), `test` (the final evaluation), `attribution` (that
-    of the arm's cells which are no arm's policy) and `other` (wall time that none of these counts:
+    and optimizer steps of weight updates), `test` (the final evaluation; a judge or a reward model
+    that it asks stands apart, as `test judge`), `attribution` (that of
+    the arm's cells which are no arm's policy) and `other` (wall time that none of these counts:
     loading, scoring, saving). Sums run along the arm's stages; `shared_with`
     names the other arms that use some of this very work, which was done once. So rows of different
     arms must not be added up without looking there.
@@ -88,8 +95,8 @@ def _spent(run: Run, arm: Arm) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield from ((key, purpose, asdict(usage)) for purpose, usage in ledger.usage.items())
         if ledger.optimizer_steps:
             yield key, "training", _training(ledger)
-    for usage in run.test_ledgers[arm.eval].usage.values():
-        yield arm.eval, "test", asdict(usage)
+    for purpose, usage in run.test_ledgers[arm.eval].usage.items():
+        yield arm.eval, "test" if purpose == "eval" else f"test {purpose}", asdict(usage)
     for key in _cells_of_no_arm(run, arm):
         for usage in run.test_ledgers[key].usage.values():
             yield key, "attribution", asdict(usage)
@@ -107,8 +114,8 @@ def _ledger_of(run: Run, key: str) -> Ledger:
 def _flops(run: Run, key: str, purpose: str, spent: dict[str, Any]) -> float:
     """What the tokens of a row took, NaN where the size of the model that spent them is unknown."""
     size = run.info.get("parameters")
-    if purpose in ("proposal", "reflection"):  # another model's, where stage.json names one
-        size = run.stages[key].told.get("proposer_parameters", size)
+    if purpose in OTHERS:  # another model's, where stage.json names one
+        size = run.stages[key].told.get(OTHERS[purpose], size)
     tokens = spent.get("prompt_tokens", 0) + spent.get("completion_tokens", 0)
     trained = spent.get("train_tokens", 0)
     if size is None:

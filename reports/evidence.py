@@ -17,7 +17,7 @@ from reports.answers import still_failing
 from reports.attribution import attributions
 from reports.budget import allocation
 from reports.format_split import splits_between
-from reports.load import Run
+from reports.load import Arm, Run
 from reports.reads import stopped
 from reports.tables import arm_scores, comparisons, shared_seeds, versus
 
@@ -55,6 +55,11 @@ class ArmFigures:
     trains: bool = False  # its chain moves weights
     failures: Mapping[str, int] = field(default_factory=dict)
     tripped: tuple[str, ...] = ()  # its stages' tripped wires, one line each
+    draws: int = 1  # for one answer
+
+    def times(self, other: ArmFigures) -> float:
+        """How often the other's cost goes into this one's, in making it or in each answer."""
+        return max(self.spent.times(other.spent), self.draws / other.draws)
 
     @property
     def score(self) -> float:
@@ -210,7 +215,13 @@ def _arm(run: Run, name: str) -> ArmFigures:
         trains=any(ledger.optimizer_steps for ledger in chains[0]),
         failures=dict(still_failing(run, name).most_common()),
         tripped=tuple(tripped),
+        draws=_draws(run, arms[0]),
     )
+
+
+def _draws(run: Run, arm: Arm) -> int:
+    last = run.stages[arm.stages[-1]] if arm.stages else None
+    return int(last.told["config"]["n"]) if last is not None and last.kind == "best_of" else 1
 
 
 def _difference(run: Run, a: str, b: str) -> Difference | None:

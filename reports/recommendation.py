@@ -83,7 +83,7 @@ def _is_preferred(found: Evidence, cheap: ArmFigures, top: ArmFigures) -> bool:
     extra = found.versus(cheap.name, top.name)
     if extra is None or extra.delta >= SMALL:
         return False
-    dearer = top.spent.times(cheap.spent)
+    dearer = top.times(cheap)
     return dearer >= EXPENSIVE or (dearer >= CHEAPER and not extra.is_sure)
 
 
@@ -188,10 +188,11 @@ def _left_aside(found: Evidence, choice: Choice, s: Style) -> str:
     """Why the highest score is not the one to take."""
     extra = found.versus(choice.arm.name, choice.top.name)
     assert extra is not None  # they were compared to choose
-    top, much = s.name(choice.top.name), times(choice.top.spent.times(choice.arm.spent))
+    top, much = s.name(choice.top.name), times(choice.top.times(choice.arm))
     if extra.is_sure:
         dearer = choice.top.spent.seconds - choice.arm.spent.seconds
         each = f": {duration(dearer / (100 * extra.delta))} for each further point"
+        each = "" if choice.top.draws > choice.arm.draws else each  # paid with every answer
         return f"{top} scores {size(extra.delta)} more, beyond noise, but costs {much}{each}."
     if extra.delta <= 0:
         return f"{top} scores no more and costs {much}."
@@ -224,7 +225,8 @@ def cost(found: Evidence, choice: Choice, s: Style) -> str:
     further = spent.seconds - found.arm(found.baseline).spent.seconds
     each = f"; a point cost {duration(further / (100 * choice.gain.delta))}" if further > 0 else ""
     took = [drawn] * bool(spent.rollouts) + [duration(spent.seconds)] * bool(spent.seconds)
-    return f"It took {listed(took)}{each}."
+    said = f"It took {listed(took)}{each}."
+    return f"{said} Each answer takes {choice.arm.draws} draws." if choice.arm.draws > 1 else said
 
 
 def chain(found: Evidence, choice: Choice, s: Style) -> str:

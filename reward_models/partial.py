@@ -8,17 +8,24 @@ it taught SmolLM2-135M to repeat the verb). Only what the task itself calls corr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from typing import Any
 
 from reward_models.task import TaskReward
 from reward_models.types import Turns, find, reply
-from tasks.text import contains, normalize
+from tasks.scorers import read_number
+from tasks.text import MAX_CHARS, contains, normalize
 from tasks.types import Example, Score
 
 MOST = 0.5  # an answer the task does not call correct never earns more
+TRIED = 20  # brackets at which JSON may begin
 READ_CHARS = 1000  # of an answer, for similarity: the matching is quadratic in length
 
 
@@ -76,4 +83,56 @@ def closeness(text: str, form: str) -> float:
     return MOST * SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-CREDITS: Mapping[str, Callable[[str, str], float]] = {"contains": share, "closeness": closeness}
+def numeric(text: str, form: str) -> float:
+    """Half of 1 / (1 + error), the last number of the text against that of `form`; the error is
+    relative, where `form` is 0 absolute. 0 without a number on either side."""
+    said, right = read_number(text), read_number(form)
+    if said is None or right is None or not (math.isfinite(said[0]) and math.isfinite(right[0])):
+        return 0.0
+    mine, theirs = said[0], right[0]
+    if said[1] != right[1]:  # 5 % is 0.05
+        mine, theirs = (value / (100 if percent else 1) for value, percent in (said, right))
+    return MOST / (1 + abs(mine - theirs) / (abs(theirs) or 1.0))
+
+
+def json_fields(text: str, form: str) -> float:
+    """Half the F1 of the fields in the first JSON object or list of the text, `form` being right.
+
+    A field is a path and a value; the items of a list are a bag. Texts are compared normalized,
+    numbers as numbers.
+    """
+    said, right = _fields(text), _fields(form)
+    same = (said & right).total()
+    return MOST * 2 * same / (said.total() + right.total()) if same else 0.0
+
+
+def _fields(text: str) -> Counter[tuple[str, str]]:
+    """The fields of the first object or list in a text, with how often each is there."""
+    decoder = json.JSONDecoder()
+    for match in islice(re.finditer(r"[{\[]", text[:MAX_CHARS]), TRIED):
+        try:
+            return Counter(_leaves(decoder.raw_decode(text, match.start())[0]))
+        except (ValueError, RecursionError):
+            continue
+    return Counter()
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}/{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, f"{path}[]")
+    elif isinstance(value, str):
+        yield path, normalize(value)
+    else:
+        yield path, repr(value if value is None or isinstance(value, bool) else float(value))
+
+
+CREDITS: Mapping[str, Callable[[str, str], float]] = {
+    "contains": share,
+    "closeness": closeness,
+    "numeric": numeric,
+    "json_fields": json_fields,
+}

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from reward_models.config import Reward, questions_per_answer
 from tasks.text import nearest
 
 
@@ -85,7 +86,7 @@ class RolloutConfig(WeightsConfig):
     minibatches: int = Field(default=1, ge=1)
     curriculum: Literal["none", "pass_rate"] = "none"
     engine: Literal["ours", "vllm"] = "ours"
-    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
+    reward: Reward = "task"  # see reward_models/config.py
 
     @model_validator(mode="after")
     def _minibatches_are_equal(self) -> Self:
@@ -111,8 +112,10 @@ class RolloutConfig(WeightsConfig):
         return self.epochs * self.minibatches
 
     def expected_rollouts(self) -> int:
-        """Answers drawn for training; dev evaluations come on top and count as evaluation."""
-        return self.steps * self.prompts_per_step * self.group_size
+        """Answers drawn for training, and those of a judge about them; dev evaluations come on top
+        and count as evaluation."""
+        each = 1 + questions_per_answer(self.reward, self.group_size)
+        return self.steps * self.prompts_per_step * self.group_size * each
 
 
 class GRPOConfig(RolloutConfig):

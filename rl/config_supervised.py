@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from reward_models.config import Reward, questions_per_answer
 from rl.config import WeightsConfig
 
 # The losses of TRL's DPOTrainer (its `loss_type`); the papers are named in its documentation.
@@ -35,7 +36,13 @@ class SampledConfig(WeightsConfig):
     samples_per_prompt: int = Field(default=8, ge=2)
     prompts_per_round: int = Field(default=128, ge=1)  # fewer where train is smaller
     temperature: float = Field(default=1.0, gt=0)
-    reward: str = "task"  # a reward of reward_models, by name, or path.py:function
+    reward: Reward = "task"  # see reward_models/config.py
+
+    def answers_per_prompt(self) -> int:
+        """Drawn, and those of a judge about them."""
+        return self.samples_per_prompt * (
+            1 + questions_per_answer(self.reward, self.samples_per_prompt)
+        )
 
 
 class RFTConfig(SampledConfig):
@@ -64,7 +71,7 @@ class RFTConfig(SampledConfig):
 
     def expected_rollouts(self) -> int:
         """The most it draws; train may hold fewer than `prompts_per_round` examples."""
-        return self.rounds * self.prompts_per_round * self.samples_per_prompt
+        return self.rounds * self.prompts_per_round * self.answers_per_prompt()
 
 
 class DPOConfig(SampledConfig):
@@ -104,4 +111,4 @@ class DPOConfig(SampledConfig):
 
     def expected_rollouts(self) -> int:
         """The most it draws; train may hold fewer than `prompts_per_round` examples."""
-        return self.prompts_per_round * self.samples_per_prompt
+        return self.prompts_per_round * self.answers_per_prompt()

@@ -9,6 +9,7 @@ kill finds them here; their cost is then counted once more, since the ledger has
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -22,12 +23,12 @@ import pyarrow.parquet as pq
 from evaluation.types import Policy, ScoreFunction
 from lm.ledger import BudgetExhausted, Stopwatch
 from lm.types import Completion, Sampling
-from reward_models.load import load_reward
+from reward_models.load import check_reward, load_reward
 from reward_models.task import TaskReward
-from reward_models.types import RewardModel
+from reward_models.types import RewardModel, Values, judged_apart
 from rl.config_supervised import SampledConfig
 from rl.feed import check_one_process
-from rl.rollouts import SCHEMA, prompt_id
+from rl.rollouts import SCHEMA, parts_text, prompt_id, reward_figures
 from rl.weight_method import Stage, check_examples
 from tasks.types import Example
 
@@ -50,7 +51,7 @@ def check_sampled(
     check_one_process(method)
     check_examples(method, train, dev, 1, "prompts_per_round")
     examples = {example.id: example for example in train}
-    load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
+    check_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 
 
 class Draws:
@@ -71,7 +72,9 @@ class Draws:
         }
         self.task = TaskReward(**facts)
         own = config.reward == "task"
-        self.reward: RewardModel = self.task if own else load_reward(config.reward, **facts)
+        self.reward: RewardModel = (
+            self.task if own else load_reward(config.reward, **facts, ledger=context.ledger)
+        )
         self.folder = stage.journal.checkpoints / "drawn"
 
     def taken(
@@ -144,9 +147,11 @@ class Draws:
             row["score"] = row["reward"] = None if score.failure == "error" else score.value
         if self.reward is not self.task:
             tokens = [list(row["token_ids"]) for row in rows]
-            rewards = self.reward(chats, replies, example_id=ids, completion_ids=tokens)
-            for row, reward in zip(rows, rewards, strict=True):
-                row["reward"] = reward
+            columns = {"example_id": ids, "completion_ids": tokens}
+            paid = judged_apart(self.reward, chats, replies, **columns)
+            for place, row in enumerate(rows):
+                row["reward"] = paid.values[place]
+                row["parts"] = parts_text(paid.parts, place)
 
     def _read(self, path: Path, *, count: bool) -> list[Answer]:
         table = pq.read_table(path)
@@ -190,7 +195,17 @@ def drawn_figures(answers: Sequence[Answer]) -> dict[str, float | None]:
         "score": _mean([answer["score"] for answer in answers]),
         "completion_tokens": _mean([len(answer["token_ids"]) for answer in answers]),
         "clipped": _mean([answer["finish"] == "length" for answer in answers]),
+        **_parts_figures(answers),
     }
+
+
+def _parts_figures(answers: Sequence[Answer]) -> dict[str, float | None]:
+    """Nothing where the reward has no parts, as the task's score has none."""
+    told = [json.loads(answer["parts"]) for answer in answers if answer.get("parts")]
+    if not told:
+        return {}
+    parts: dict[str, Values] = {name: [row[name] for row in told] for name in told[0]}
+    return reward_figures([answer["reward"] for answer in answers], parts)
 
 
 def note_draws(

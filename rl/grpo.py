@@ -21,7 +21,7 @@ from evaluation.types import Context, Policy, ScoreFunction
 from lm.hf import HFModel
 from lm.ranks import world
 from lm.types import Sampling
-from reward_models.load import load_reward
+from reward_models.load import check_reward, load_reward
 from reward_models.task import TaskReward
 from rl.config import GRPOConfig, RolloutConfig
 from rl.objective_file import load_objective
@@ -74,7 +74,7 @@ def check_rollouts(
     check_processes(method, config)
     check_engine(method, config)
     examples = {example.id: example for example in train}
-    load_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
+    check_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 
 
 def check_processes(method: str, config: RolloutConfig) -> None:
@@ -101,7 +101,11 @@ def make_rollouts(config: RolloutConfig, stage: Stage, resample: int = 0) -> Rol
         "examples": {example.id: example for example in stage.train},
     }
     task = TaskReward(**facts)
-    reward = task if config.reward == "task" else load_reward(config.reward, **facts)
+    reward = (
+        task
+        if config.reward == "task"
+        else load_reward(config.reward, **facts, ledger=context.ledger)
+    )
     sampling = Sampling(
         max_tokens=context.sampling.max_tokens,
         temperature=config.temperature,

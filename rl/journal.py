@@ -131,7 +131,10 @@ class Journal:
             return
         parts = sorted(self.parts.glob("*.parquet"))
         if parts:
-            _write_table(self.rollouts, pa.concat_tables([pq.read_table(part) for part in parts]))
+            tables = [pq.read_table(part) for part in parts]
+            # a part that an older version wrote may lack a column
+            whole = pa.concat_tables(tables, promote_options="default")
+            _write_table(self.rollouts, whole)
         _write_text(self.result, json.dumps(asdict(mark)))
         self.tidy()
 

@@ -1,35 +1,14 @@
-"""Ask a reward about degenerate answers before anything is trained on it.
-
-What RL finds out about a reward in a thousand steps can often be seen in 64 examples. The task's
-own score is the yardstick: it answers the same questions, so training on that score trips nothing.
-Rewards have no scale, they may be negative, unbounded or missing, so each answer is compared with
-the gold answer to the same example, in that reward's own terms.
-"""
+"""What degenerate answers earn, before anything is trained on them, as findings of the audit."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from collections.abc import Sequence
 
+from reward_models.probe import PROBED, Longer, Passing, probe
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
 from rl.findings import Finding
-from tasks.text import fold, shorten
 from tasks.types import Example, Prompt
-
-PROBED = 64  # examples
-FEWEST = 4  # examples without which a share says nothing
-NEAR = 0.25  # how far below gold still passes, of what gold earns above the usual degenerate answer
-EXCESS = 1 / 3  # share of examples; a reward that cannot tell an answer from gold comes to 1/2
-LONGER = 0.75  # share of examples; chance alone comes to 1/2
-REPEATS = 8
-NONSENSE = "lorem ipsum"
-ROUNDING = 1e-9
-
-Answers = list[str | None]  # one per example; None where it has no answer of that kind
-Values = list[float | None]
-Paid = dict[str, Values]
 
 
 def probe_reward(
@@ -40,159 +19,24 @@ def probe_reward(
     *,
     limit: int = PROBED,
 ) -> list[Finding]:
-    """One finding for each kind of degenerate answer, over the first `limit` examples.
-
-    An answer *passes for gold* on an example if it is paid no less than gold there, or less by at
-    most a quarter of what gold earns on average above the median kind of degenerate answer. The
-    wire trips when the reward lets it pass on a third of the examples more than the task's score
-    does. `length` trips when, of two answers of which the score does not like the longer one
-    better, the longer one is paid more on three quarters of the examples. A reward that raises
-    makes a note. Examples whose gold answer the task itself does not score 1 are left out.
-    """
-    asked = _with_good_gold(task, prompt, examples[:limit])
-    if len(asked) < FEWEST:
-        said = f"the task scores only {len(asked)} of {len(examples[:limit])} gold answers 1"
-        return [Finding("reward: not probed", "note", None, said)]
-    kinds = degenerate_answers(asked)
-    texts = {"gold answer": [example.answer for example in asked], **kinds}
-    replies = {name: [_reply(prompt, a) for a in answers] for name, answers in texts.items()}
-    for name in ("gold answer", "shuffled gold"):
-        replies[f"{name}, longer"] = [_longer(prompt, a) for a in texts[name]]
-    worth, _ = _ask_all(task, prompt, asked, replies)
-    paid, notes = _ask_all(reward, prompt, asked, replies)
-    gold = paid.get("gold answer", [])
-    if 2 * sum(value is not None for value in gold) < len(asked):
-        if gold:
-            said = f"no reward for more than half of {len(asked)} gold answers"
-            notes.append(Finding("reward: gold answer", "note", None, said))
-        return notes
-    return [*_passing(paid, worth, kinds), *_length(paid, worth), *notes]
+    """One finding for each kind of degenerate answer; see `reward_models.probe.probe`."""
+    found = probe(reward, task, prompt, examples, limit=limit)
+    notes = [Finding(f"reward: {name}", "note", None, said) for name, said in found.notes]
+    return [*map(_passing, found.passing), *_length(found.longer), *notes]
 
 
-def degenerate_answers(examples: Sequence[Example]) -> dict[str, Answers]:
-    """What a policy could always say, by kind, one answer per example.
-
-    Shuffled gold is the gold answer of another example, never the same text as the example's own,
-    so where most answers are equal some examples have none.
-    """
-    gold = [example.answer for example in examples]
-    order = sorted(range(len(gold)), key=lambda i: (fold(gold[i]), i))
-    half = len(gold) // 2  # neighbours in the alphabet are too alike
-    other = dict(zip(order, [gold[i] for i in order[half:] + order[:half]], strict=True))
-    options = list({fold(text): text for text in gold}.values())
-    always: dict[str, str | None] = {
-        "empty answer": "",
-        "most common gold": Counter(gold).most_common(1)[0][0],
-        "nonsense": NONSENSE,
-        "all options": ", ".join(options) if len(options) > 1 else None,
-    }
-    shuffled = [other[i] if fold(other[i]) != fold(gold[i]) else None for i in range(len(gold))]
-    return {"shuffled gold": shuffled} | {k: [text] * len(gold) for k, text in always.items()}
-
-
-def _passing(paid: Paid, worth: Paid, kinds: Mapping[str, Answers]) -> list[Finding]:
-    """Whether each kind of answer passes for gold more often than the task's score says."""
-    found = []
-    for name in (name for name in kinds if name in paid):
-        both = zip(_passes(paid, name, kinds), _passes(worth, name, kinds), strict=True)
-        pairs = [(here, there) for here, there in both if here is not None and there is not None]
-        if len(pairs) < FEWEST:
-            continue
-        here, there = (sum(column) for column in zip(*pairs, strict=True))
-        tripped = here - there > EXCESS * len(pairs)
-        said = (
-            f"passes for gold on {here} of {len(pairs)} examples, by the task's score on {there}; "
-            f"mean reward {_mean(paid[name]):.3g}, gold {_mean(paid['gold answer']):.3g}"
-        )
-        found.append(Finding(f"reward: {name}", "tripped" if tripped else "ok", None, said))
-    return found
-
-
-def _passes(values: Paid, name: str, kinds: Mapping[str, Answers]) -> list[bool | None]:
-    """By example, None where one of the two values is missing."""
-    gold = values["gold answer"]
-    means = [
-        _mean(values[k]) for k in kinds if k in values and any(v is not None for v in values[k])
-    ]
-    near = NEAR * max(0.0, _mean(gold) - median(means)) if means else 0.0
-    return [
-        None if value is None or best is None else value >= best - near - ROUNDING
-        for value, best in zip(values[name], gold, strict=True)
-    ]
-
-
-def _length(paid: Paid, worth: Paid) -> list[Finding]:
-    """Whether a longer answer is paid more that the task does not score higher."""
-    said, tripped = [], False
-    for name in ("gold answer", "shuffled gold"):
-        longer = f"{name}, longer"
-        if not {name, longer} <= paid.keys():
-            continue
-        rows = zip(paid[name], paid[longer], worth[name], worth[longer], strict=True)
-        whole = [row for row in rows if None not in row]
-        pairs = [(a, b) for a, b, x, y in whole if y <= x + ROUNDING]  # type: ignore[operator]
-        if len(pairs) < FEWEST:
-            continue
-        more = sum(b > a + ROUNDING for a, b in pairs)  # type: ignore[operator]
-        tripped |= more > LONGER * len(pairs)
-        said.append(f"{name} made longer is paid more on {more} of {len(pairs)} examples")
-    level = "tripped" if tripped else "ok"
-    return [Finding("reward: length", level, None, "; ".join(said))] if said else []
-
-
-def _with_good_gold(task: TaskReward, prompt: Prompt, examples: Sequence[Example]) -> list[Example]:
-    values = _ask(task, prompt, examples, [_reply(prompt, e.answer) for e in examples])
-    rows = zip(examples, values, strict=True)
-    return [e for e, value in rows if value is not None and value > 1 - ROUNDING]
-
-
-def _ask_all(
-    reward: RewardModel, prompt: Prompt, examples: Sequence[Example], texts: Mapping[str, Answers]
-) -> tuple[Paid, list[Finding]]:
-    """What each kind of answer is paid, and a note for each kind on which the reward raised."""
-    paid: Paid = {}
-    notes: list[Finding] = []
-    for name, replies in texts.items():
-        try:
-            paid[name] = _ask(reward, prompt, examples, replies)
-        except Exception as error:  # whatever a user's reward does is data
-            what = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
-            notes.append(Finding(f"reward: {name}", "note", None, f"the reward fails: {what}"))
-    return paid, notes
-
-
-def _ask(
-    reward: RewardModel, prompt: Prompt, examples: Sequence[Example], replies: Answers
-) -> Values:
-    """The reward of each example's reply, called as a trainer calls it."""
-    rows = [(e, text) for e, text in zip(examples, replies, strict=True) if text is not None]
-    if not rows:
-        return [None] * len(replies)
-    values = reward(
-        [prompt.messages(example.inputs) for example, _ in rows],
-        [[{"role": "assistant", "content": text}] for _, text in rows],
-        example_id=[example.id for example, _ in rows],
-        completion_ids=[[ord(c) for c in text] for _, text in rows],  # their number is what counts
-        trainer_state=None,
+def _passing(found: Passing) -> Finding:
+    said = (
+        f"passes for gold on {found.here} of {found.n} examples, by the task's score on "
+        f"{found.there}; mean reward {found.mean:.3g}, gold {found.gold:.3g}"
     )
-    paid = dict(zip([example.id for example, _ in rows], values, strict=True))
-    return [paid.get(example.id) for example in examples]
+    level = "tripped" if found.trips else "ok"
+    return Finding(f"reward: {found.kind}", level, None, said)
 
 
-def _reply(prompt: Prompt, answer: str | None, reasoning: str = "") -> str | None:
-    """`answer` as a model would give it to `prompt`; the empty one has no words around it."""
-    if prompt.style == "direct" or not answer:
-        return answer
-    return f"{reasoning}\n{prompt.marker} {answer}".lstrip()
-
-
-def _longer(prompt: Prompt, answer: str | None) -> str | None:
-    """The same answer over and over, or where there is room for reasoning, after empty words."""
-    if answer is None or prompt.style == "cot":
-        return _reply(prompt, answer, reasoning=" ".join(["Let me think about it."] * REPEATS))
-    return " ".join([answer] * REPEATS)
-
-
-def _mean(values: Values) -> float:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else 0.0
+def _length(found: Sequence[Longer]) -> list[Finding]:
+    said = [
+        f"{one.kind} made longer is paid more on {one.more} of {one.n} examples" for one in found
+    ]
+    level = "tripped" if any(one.trips for one in found) else "ok"
+    return [Finding("reward: length", level, None, "; ".join(said))] if said else []

@@ -16,10 +16,11 @@ from lm.ledger import BudgetExhausted
 from lm.ranks import gathered, own_part, shared
 from lm.types import Completion, ModelError, Sampling
 from reward_models.task import TaskReward
-from reward_models.types import RewardModel
+from reward_models.types import Judged, RewardModel, Values, judged_apart
 from rl.prompt_choice import PromptChoice
 
-# `advantage` is missing for an answer that was drawn but not trained on
+# `advantage` is missing for an answer that was drawn but not trained on, `parts` (JSON: what each
+# part of the reward said of it, by name) where the reward has none
 SCHEMA = pa.schema(
     {
         "step": pa.int64(),
@@ -34,6 +35,7 @@ SCHEMA = pa.schema(
         "score": pa.float32(),
         "advantage": pa.float32(),
         "finish": pa.string(),
+        "parts": pa.string(),
     }
 )
 
@@ -46,6 +48,7 @@ class Group:
     completions: list[Completion]
     rewards: list[float | None]
     scores: list[float | None]
+    parts: Mapping[str, Values] = field(default_factory=dict)  # of the rewards, by name
 
     @property
     def is_dead(self) -> bool:
@@ -156,12 +159,14 @@ class Rollouts:
         named |= {"completion_ids": [list(answer.token_ids) for _, answer in each], **columns}
         scores = self.task(prompts, replies, **named)
         same = self.reward is self.task
-        rewards = scores if same else self.reward(prompts, replies, **named)
+        paid = Judged(scores, {}) if same else judged_apart(self.reward, prompts, replies, **named)
         n = self.sampling.n
-        return [
-            Group(row, answers, rewards[i * n : i * n + n], scores[i * n : i * n + n])
-            for i, (row, answers) in enumerate(pairs)
-        ]
+        groups = []
+        for i, (row, answers) in enumerate(pairs):
+            rows = slice(i * n, i * n + n)
+            parts = {name: values[rows] for name, values in paid.parts.items()}
+            groups.append(Group(row, answers, paid.values[rows], scores[rows], parts))
+        return groups
 
     def for_trl(self) -> dict[str, list[list[Any]]]:
         """What TRL asks of a `rollout_func`: the groups of this process."""
@@ -193,9 +198,12 @@ class Rollouts:
 
         `completion_tokens` is per rollout, `clipped` the share cut at max_tokens, `dead_groups`
         the share of groups whose rewards are all equal and so teach nothing, `replaced` the number
-        of groups drawn beyond those trained on.
+        of groups drawn beyond those trained on. Where the reward is not the task's own score,
+        `unrewarded` is the share without one, and `reward/NAME` what part NAME said.
         """
         drawn = self.completions
+        names = self.groups[0].parts
+        said = {name: [v for group in self.groups for v in group.parts[name]] for name in names}
         return {
             "reward": _mean(self.rewards),
             "score": _mean(self.scores),
@@ -203,6 +211,7 @@ class Rollouts:
             "clipped": sum(c.finish_reason == "length" for c in drawn) / len(drawn),
             "dead_groups": sum(group.is_dead for group in self.groups) / len(self.groups),
             **({"replaced": len(self.replaced)} if self.resample else {}),
+            **({} if self.reward is self.task else reward_figures(self.rewards, said)),
         }
 
     def table(self) -> pa.Table:
@@ -220,6 +229,7 @@ class Rollouts:
                 "reward": group.rewards[i],
                 "score": group.scores[i],
                 "finish": completion.finish_reason,
+                "parts": parts_text(group.parts, i),
             }
             for group in [*self.groups, *self.replaced]
             for i, completion in enumerate(group.completions)
@@ -227,6 +237,17 @@ class Rollouts:
         for row, advantage in zip(rows, self.advantages, strict=False):  # none of those replaced
             row["advantage"] = advantage
         return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def reward_figures(rewards: Values, parts: Mapping[str, Values]) -> dict[str, float | None]:
+    """For metrics.jsonl: the share of answers without a reward, and the mean of each part."""
+    missing = sum(reward is None for reward in rewards) / len(rewards)
+    return {"unrewarded": missing, **{f"reward/{name}": _mean(v) for name, v in parts.items()}}
+
+
+def parts_text(parts: Mapping[str, Values], place: int) -> str | None:
+    """The parts of one answer, as rollouts.parquet keeps them; None where there are none."""
+    return json.dumps({name: v[place] for name, v in parts.items()}) if parts else None
 
 
 def prompt_id(chat: Any) -> str:

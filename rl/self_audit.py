@@ -19,6 +19,8 @@ from transformers import TrainerCallback
 
 from lm.hf import HFModel
 from lm.ledger import Ledger
+from reward_models.checked import Checked
+from reward_models.compose import absolute
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel
 from rl.audits import health, parity
@@ -59,10 +61,7 @@ class SelfAudit(TrainerCallback):
         with self._harmless("reward"):
             known = read_findings(self.folder)
             if rewarded is not None and not any(f.name.startswith("reward:") for f in known):
-                task = rewarded.task
-                examples = list(task.examples.values())
-                found = probe_reward(rewarded.reward, task, task.prompt, examples)
-                write_findings(self.folder, found)
+                write_findings(self.folder, _probed(rewarded))
         with self._harmless("forgetting"):
             if not (self.folder / PANEL_FILE).exists():
                 self._keep({"before": self._panel().to_json()})
@@ -130,3 +129,12 @@ class SelfAudit(TrainerCallback):
         draft = self.folder / f".{PANEL_FILE}.draft"
         draft.write_text(json.dumps(panels), encoding="utf-8")
         os.replace(draft, self.folder / PANEL_FILE)
+
+
+def _probed(rewarded: Rewarded) -> list[Finding]:
+    """What the probe finds. A judge is not asked: an audit must not spend a stage's budget."""
+    reward, task = absolute(rewarded.reward), rewarded.task
+    if isinstance(reward, Checked) and reward.asks:
+        said = "a judge is asked, which costs; tasklift reward-check does it"
+        return [Finding("reward: not probed", "note", None, said)]
+    return probe_reward(reward, task, task.prompt, list(task.examples.values()))

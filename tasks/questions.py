@@ -49,7 +49,10 @@ class Questions(Task):
     """444 train, 120 dev and 192 test questions; as many of each kind; 40 % hard in each."""
 
     name = "questions"
-    instruction = "Say what the question asks for. Answer with one word."
+    instruction = (  # with a few demos, dev did better so than with the kinds unnamed
+        "Do not answer the question. Say what kind of answer it asks for: "
+        f"{', '.join(KINDS)}. Write one word."
+    )
     inputs = ("question",)
     output = "kind"
     failure_classes = FAILURES

@@ -96,6 +96,51 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown model": ({"model": "smollm2-135M-x"}, ["smollm2-135M-x", "smollm2-135m"]),
     "unknown device": ({"model": {"source": "tiny-random", "device": "tpu9"}}, ["tpu9", "cpu"]),
     "unknown reward": (grpo(reward="tsak"), ["tsak", "task"]),
+    "a reward that is a number": (grpo(reward=3), ["methods.grpo.reward", "3 is no reward"]),
+    "an unknown part": (grpo(reward={"parts": ["tsak"]}), ["tsak", "task"]),
+    "a misspelt option of a part": (
+        grpo(reward={"parts": [{"reward": "task", "wieght": 2}]}),
+        ["methods.grpo.reward.parts.0.wieght", "did you mean 'weight'"],
+    ),
+    "two parts of one name": (grpo(reward={"parts": ["task", "task"]}), ["reward", "'task'"]),
+    "a composition within a composition": (
+        grpo(reward={"parts": [{"parts": ["task"]}]}),
+        ["methods.grpo.reward.parts.0", "write its parts here"],
+    ),
+    "an unknown format": (grpo(reward={"format": "tag"}), ["'tag'", '"tags"']),
+    "a schema that is none": (
+        grpo(reward={"format": "json", "json_schema": {"type": "strng"}}),
+        ["json_schema", "strng"],
+    ),
+    "a judge without a rubric": (
+        grpo(reward={"judge": {"model": "tiny-random"}}),
+        ["methods.grpo.reward.judge.rubric", "is missing"],
+    ),
+    "a judge nobody finds": (
+        grpo(reward={"judge": {"model": "no-such-model", "rubric": "Is it short?"}}),
+        ["no-such-model"],
+    ),
+    "a rubric nobody finds": (
+        grpo(reward={"judge": {"model": "tiny-random", "rubric": "polite.md"}}),
+        ["judge: rubric 'polite.md'", "name a text file"],
+    ),
+    "a judge without its key": (
+        grpo(
+            reward={
+                "judge": {
+                    "model": "m",
+                    "rubric": "r",
+                    "endpoint": "http://localhost/v1",
+                    "key_env": "TASKLIFT_NO_SUCH_KEY",
+                },
+            }
+        ),
+        ["TASKLIFT_NO_SUCH_KEY is not set"],
+    ),
+    "a folder that holds no reward model": (
+        grpo(reward="."),
+        ["holds no config.json", "tasklift reward-train"],
+    ),
     "full training of weights in 4 bits": (
         {"arms": {"a": [{"grpo": {"weights": "qlora"}}, {"grpo": {"weights": "full"}}]}},
         ["arms.a", "weights: qlora or lora"],

@@ -90,6 +90,61 @@ def test_a_reward_file_counts_by_its_content(tmp_path: Path) -> None:
     assert before != keys(tmp_path, methods=methods, arms=arms)
 
 
+def _grpo(reward: Any) -> dict[str, Any]:
+    return {"methods": {"grpo": {"reward": reward}}, "arms": {"a": ["grpo"]}}
+
+
+def test_all_a_reward_names_counts_by_its_content(tmp_path: Path) -> None:
+    """Code, rubric, schema, the folder of a reward model, a local judge: each moves the key."""
+    from lm.tiny import write_tiny_model
+
+    for name, content in (("mine.py", "x = 1"), ("polite.md", "Be polite."), ("s.json", "{}")):
+        (tmp_path / name).write_text(content)
+    for name in ("learned", "judge"):
+        write_tiny_model(tmp_path / name)
+    (tmp_path / "learned/tasklift.json").write_text("{}")
+    reward = {
+        "parts": [
+            "mine.py:fn",
+            "learned",
+            {"format": "json", "json_schema": "s.json"},
+            {"judge": {"model": "judge", "rubric": "polite.md"}},
+        ],
+    }
+    seen = [keys(tmp_path, **_grpo(reward))]
+    for name in ("mine.py", "polite.md", "s.json", "learned/tasklift.json"):
+        (tmp_path / name).write_text("{ }")
+        seen.append(keys(tmp_path, **_grpo(reward)))
+    for name in ("learned", "judge"):
+        write_tiny_model(tmp_path / name, seed=1)
+        seen.append(keys(tmp_path, **_grpo(reward)))
+    assert len({tuple(found) for found in seen}) == 7
+    assert keys(tmp_path, **_grpo(reward)) == seen[-1]
+
+
+def test_a_judge_at_an_address_counts_by_its_name(tmp_path: Path) -> None:
+    judge = {"model": "big", "endpoint": "http://localhost:1", "rubric": "Is it polite?"}
+    first = keys(tmp_path, **_grpo({"judge": judge}))
+    assert first == keys(tmp_path, **_grpo({"judge": judge}))
+    assert first != keys(tmp_path, **_grpo({"judge": {**judge, "model": "small"}}))
+
+
+@pytest.mark.parametrize(
+    ("reward", "times"),
+    [
+        ("task", 1),
+        ({"parts": ["task", {"judge": {"model": "m", "rubric": "r"}}]}, 2),
+        ({"judge": {"model": "m", "rubric": "r", "mode": "pairwise"}}, 8),
+        ({"judge": {"model": "m", "rubric": "r", "mode": "pairwise", "opponents": 2}}, 5),
+    ],
+)
+def test_what_a_judge_is_asked_is_foreseen(reward: Any, times: int) -> None:
+    from rl.config import GRPOConfig
+
+    config = GRPOConfig(steps=3, prompts_per_step=2, group_size=8, reward=reward)
+    assert config.expected_rollouts() == 3 * 2 * 8 * times
+
+
 def test_description_counts_what_is_left(tmp_path: Path) -> None:
     spec = parse_spec(BASE, "test")
     made = make_plan(spec, "w", tmp_path)

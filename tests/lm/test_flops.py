@@ -31,6 +31,12 @@ def test_an_embedding_beside_a_head_is_only_looked_up(tmp_path: Path) -> None:
     assert count_parameters(tmp_path) == 16 + 40
 
 
+def test_a_classifier_has_no_use_for_an_output_matrix(tmp_path: Path) -> None:
+    held = {"model.embed_tokens.weight": torch.zeros(10, 4), "score.weight": torch.zeros(1, 4)}
+    save_file(held, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    assert count_parameters(tmp_path) == 4
+
+
 def test_two_for_a_token_six_for_a_trained_one() -> None:
     assert forward_flops(1000, 7) == 14_000
     assert training_flops(1000, 7) == 42_000

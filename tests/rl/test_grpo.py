@@ -228,6 +228,23 @@ def test_a_killed_run_ends_as_if_undisturbed(
     assert steps == again
 
 
+def test_a_judged_run_resumes_too(folder, tmp_path, monkeypatch):
+    """Its replies are kept beyond the kill, and its costs are those of an undisturbed run."""
+    judge = {"judge": {"model": str(folder), "rubric": "Letters are good."}}
+    settings = config(steps=4, checkpoint_every=2, eval_every=1, reward={"parts": ["task", judge]})
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "one"))
+    whole = Stage(folder, tmp_path / "whole", settings)
+    expected = outcome(whole, whole.run())
+    assert whole.ledger.usage["judge"].completions > 16
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "two"))
+    killed = Stage(folder, tmp_path / "killed", settings)
+    with monkeypatch.context() as patch:
+        kill_at(patch, StageCallback, "measure", 4)
+        with pytest.raises(Killed):
+            killed.run()
+    assert outcome(killed, killed.run()) == expected
+
+
 def test_a_continued_adapter_with_kl_resumes_too(folder, tmp_path, monkeypatch):
     first = Stage(folder, tmp_path / "first", config(steps=4, eval_every=1))
     adapter = first.run().adapter
@@ -382,3 +399,37 @@ def test_importing_rl_loads_no_torch_and_no_dspy():
     code = "import sys, rl, rl.config; print([m for m in ('torch', 'dspy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+PARTS = {
+    "parts": ["task", {"reward": {"format": "length", "max": 3, "unit": "chars"}, "weight": 0.5}],
+    "repetition": {"ngram": 1, "weight": 0.1},
+}
+
+
+def test_each_part_of_a_reward_is_logged_apart(folder, tmp_path):
+    stage = Stage(folder, tmp_path, config(reward=PARTS, steps=2))
+    stage.run()
+    rows = stage.rows("train")
+    drawn = pq.read_table(tmp_path / "rollouts.parquet").to_pylist()
+    for row, step in zip(rows, (1, 2), strict=True):
+        answers = [answer for answer in drawn if answer["step"] == step]
+        parts = [json.loads(answer["parts"]) for answer in answers]
+        assert set(parts[0]) == {"task", "length", "repetition"}
+        for answer, part in zip(answers, parts, strict=True):
+            whole = part["task"] + 0.5 * part["length"] + part["repetition"]
+            assert answer["reward"] == pytest.approx(whole)
+            assert answer["score"] == pytest.approx(part["task"])
+        for name in parts[0]:
+            mean = sum(part[name] for part in parts) / len(parts)
+            assert row[f"reward/{name}"] == pytest.approx(mean)
+        assert row["unrewarded"] == 0.0
+    lengths = {json.loads(answer["parts"])["length"] for answer in drawn}
+    assert len(lengths) > 1
+
+
+def test_the_tasks_score_has_no_parts(folder, tmp_path):
+    stage = Stage(folder, tmp_path, config(steps=1))
+    stage.run()
+    assert not {key for row in stage.rows("train") for key in row if "reward/" in key}
+    assert set(pq.read_table(tmp_path / "rollouts.parquet")["parts"].to_pylist()) == {None}

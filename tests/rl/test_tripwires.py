@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from reward_models.load import load_reward
+from reward_models.probe import degenerate_answers
 from reward_models.task import TaskReward
 from rl.findings import Finding, read_findings, write_findings
-from rl.reward_probe import degenerate_answers, probe_reward
+from rl.reward_probe import probe_reward
 from rl.tripwires import NAME, reward_up_score_down
 from tasks.types import Example, Prompt, Score
 
