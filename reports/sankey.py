@@ -141,7 +141,7 @@ def sankey(run: Run) -> Any:
         x=[0.0 if side == "before" else 0.985 for side in boxes["side"]],
         y0=boxes["top"],
         middle=(boxes["top"] + boxes["bottom"]) / 2,
-        label=[f"{named(n)}  {c:,}" for n, c in zip(boxes["name"], boxes["count"], strict=True)],
+        label=[f"{named(n)} {c:,}" for n, c in zip(boxes["name"], boxes["count"], strict=True)],
     )
     sides["x2"] = sides["x"] + 0.015
     sides["at"] = [0.025 if side == "before" else 0.975 for side in sides["side"]]

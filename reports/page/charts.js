@@ -30,7 +30,10 @@ function draw(element) {
   if (narrow) config.axis = { ...config.axis, labelLimit: 110 };
   const made = vegaEmbed(element, { ...fitted, config }, {
     actions: false, renderer: "svg", ast: true, defaultStyle: false, tooltip: shownTip(tipBox), mode: "vega-lite",
-  }).then((result) => result.view);
+  }).then(({ view }) => {
+    element.querySelector("svg")?.setAttribute("aria-hidden", "true"); // the element says what it is
+    return view;
+  });
   drawn.set(element, made);
   return made;
 }
