@@ -54,8 +54,12 @@ def is_trained(run: Run, key: str) -> bool:
 
 
 def named(text: str) -> str:
-    """Names come from specs and tasks; a figure shows them without invisible characters."""
-    return escape.plain(text, 48)
+    """Names come from specs and tasks; a figure shows them without invisible characters.
+
+    Vega keeps values as keys of a plain object, in which one name is taken.
+    """
+    shown = escape.plain(text, 200)  # what does not fit is cut where it is drawn
+    return "__proto__ " if shown == "__proto__" else shown
 
 
 def by_arm(

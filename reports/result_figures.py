@@ -163,7 +163,7 @@ def spending(run: Run) -> Any:
     colours = [*PALETTE[:-1], "#F0E442", "#000000", "#999999"]
     chart = alt.Chart(per_seed).mark_bar(height=14).encode(
         y=alt.Y("arm:N", sort=None, title=None, axis=alt.Axis(ticks=False, labelPadding=8)),
-        x=alt.X("seconds:Q", title="seconds"),
+        x=alt.X("seconds:Q", title="seconds", axis=alt.Axis(tickCount=5)),
         color=alt.Color("purpose:N", title=None, scale=alt.Scale(
             domain=purposes, range=[colours[i % len(colours)] for i in range(len(purposes))])),
         order=alt.Order("place:Q"),
@@ -183,7 +183,9 @@ def worth(run: Run) -> Any:
     shown = table.loc[:, ["arm", "score", "ci_low", "ci_high", "seconds", "rollouts"]]
     shown["arm"] = shown["arm"].map(named)
     base = alt.Chart(shown).encode(
-        x=alt.X("seconds:Q", title="seconds to make the arm", axis=alt.Axis(grid=False))
+        x=alt.X(
+            "seconds:Q", title="seconds to make the arm", axis=alt.Axis(grid=False, tickCount=5)
+        )
     )
     y = alt.Y("score:Q", title="score on test", axis=percent_axis(), scale=alt.Scale(zero=False))
     line = base.mark_rule(opacity=0.4).encode(y=alt.Y("ci_low:Q"), y2="ci_high:Q")

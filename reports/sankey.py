@@ -21,7 +21,7 @@ KINDS = {  # blue for what got better, orange for what got worse, grey for what 
     "still": "#A9A9A9",
     "unpaired": "#D9D9D9",
 }
-GAP = 0.025  # between two boxes, in shares of the height
+GAP = 0.034  # between two boxes, in shares of the height
 MOST_ARMS = 12  # with more, only what leads from the baseline is drawn
 RIBBONS = ("from_arm", "to_arm", "old", "new", "kind", "count", "a0", "a1", "b0", "b1")
 BOXES = ("from_arm", "to_arm", "side", "name", "count", "top", "bottom")
@@ -150,7 +150,7 @@ def sankey(run: Run) -> Any:
         x=alt.X("x:Q", scale=alt.Scale(domain=[0, 1])), x2="x2:Q", y=y, y2="bottom:Q",
         color=alt.value(PALETTE[-1]),
     )  # fmt: skip
-    left = base.transform_filter("datum.side === 'before'").mark_text(align="left")
-    right = base.transform_filter("datum.side === 'after'").mark_text(align="right")
+    left = base.transform_filter("datum.side === 'before'").mark_text(align="left", limit=200)
+    right = base.transform_filter("datum.side === 'after'").mark_text(align="right", limit=200)
     words = [mark.encode(x="at:Q", y="middle:Q", text="label:N") for mark in (left, right)]
     return sized(alt.layer(band, box, *words).add_params(chosen), 13)

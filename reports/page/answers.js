@@ -25,7 +25,14 @@ const text = (place) => (place < 0 ? "" : data.strings[place]);
 const armAt = (name, seed = state.seed) => data.arms.find((arm) => arm.arm === name && String(arm.seed) === seed);
 const evalOf = (name) => data.evals[armAt(name)?.eval];
 const inputsOf = (at) => Object.fromEntries(data.fields.map((name, i) => [name, text(data.inputs[i][at])]));
-const asked = (at) => data.fields.map((_, i) => text(data.inputs[i][at])).join(" · ");
+
+/** The fields that tell examples apart; what all have in common is left out of the list. */
+function telling() {
+  data.telling ??= data.inputs.filter((column) => column.some((one) => one !== column[0]));
+  return data.telling.length ? data.telling : data.inputs;
+}
+
+const asked = (at) => telling().map((column) => text(column[at])).join(" · ");
 
 /** The rows of an evaluation that answer an example. */
 function rowsOf(evaluation, at) {

@@ -55,6 +55,9 @@ function fillFilters() {
 }
 
 function measure() {
+  for (const element of [rows, document.getElementById("rows-head")]) {
+    element.style.setProperty("--marks", `${Math.max(3.6, data.names.length * 1.05)}em`);
+  }
   list.height = parseFloat(getComputedStyle(rows).getPropertyValue("--row")) || 44;
 }
 

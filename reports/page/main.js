@@ -23,7 +23,16 @@ function themeSwitch() {
   show();
 }
 
+/** On paper a closed fold says nothing; what was run belongs there. */
+function forPaper() {
+  const what = document.getElementById("what");
+  let was = what.open;
+  window.addEventListener("beforeprint", () => { was = what.open; what.open = true; });
+  window.addEventListener("afterprint", () => { what.open = was; });
+}
+
 async function start() {
+  forPaper();
   themeSwitch();
   const drawing = await unpacked("specs");
   figures = drawing.figures;

@@ -89,6 +89,7 @@ def _said(run: Run) -> dict[str, Any]:
         "health": sections.health(run),
         "changes": changes(run),
         "programs": programs(run),
+        "several_seeds": len({arm.seed for arm in run.arms}) > 1,
         "key": key(run),
         "start": escape.plain,
         "lines": sections.lines,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,8 @@ class Change:
 
     arms: str
     instruction: list[Piece]
-    demos: tuple[Any, ...]
+    demos: tuple[tuple[str, str, str], ...]  # question, reasoning, answer
+    same_fields: dict[str, str]  # what all the demos have in common, and so is not repeated
     kept_demos: int
     style: tuple[str, str]
     nearest: int | None
@@ -72,15 +74,26 @@ def _named(arms: list[Arm], several: bool) -> str:
 def _change(start: Prompt | None, end: Prompt, arms: str) -> Change:
     before = start or end
     known = set(map(repr, before.demos))
+    added = [demo for demo in end.demos if repr(demo) not in known]
+    same = {
+        name: added[0].inputs[name]
+        for name in (end.inputs if len(added) > 1 and len(end.inputs) > 1 else ())
+        if len({demo.inputs.get(name) for demo in added}) == 1
+    }
     return Change(
         arms=arms,
         instruction=words_changed(before.instruction, end.instruction),
-        demos=tuple(demo for demo in end.demos if repr(demo) not in known),
+        demos=tuple((_asked(demo.inputs, same), demo.reasoning, demo.output) for demo in added),
+        same_fields=same,
         kept_demos=sum(repr(demo) in known for demo in end.demos),
         style=(before.style, end.style),
         nearest=end.nearest,
         changed=before.to_json() != end.to_json(),
     )
+
+
+def _asked(inputs: Mapping[str, str], same: Mapping[str, str]) -> str:
+    return " · ".join(text for name, text in inputs.items() if name not in same)
 
 
 def words_changed(old: str, new: str) -> list[Piece]:
