@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from lm.generation import decode
 from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.memory import give_back
 from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
 from lm.prefix_cache import PrefixCache
@@ -77,6 +78,7 @@ def load_model(
     arXiv:2305.14314) with bitsandbytes. Raises ModelError when the model cannot be found or read.
     """
     folder = resolve(source)
+    give_back()
     where = pick_device(device)
     transformers_logging.disable_progress_bar()
     kind = pick_dtype(dtype, where)

@@ -1,7 +1,9 @@
-"""The most memory this process has held, to be read at the end of a stage. Loads no torch."""
+"""The most memory this process has held, read at the end of a stage; what is free, given back.
+Loads no torch."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from contextlib import suppress
@@ -34,6 +36,13 @@ def peak_gpu_bytes() -> int:
     """The most that torch has allocated on the current CUDA device, 0 without one, in bytes."""
     torch = _torch_on_cuda()
     return 0 if torch is None else torch.cuda.max_memory_allocated()
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system, before a model is loaded: glibc keeps what a model that
+    is gone held in the heap of each thread, 0.6 GB a stage at 135M parameters."""
+    with suppress(OSError, AttributeError):  # other systems' C libraries do so by themselves
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _torch_on_cuda() -> Any:

@@ -154,7 +154,6 @@ class Asking:
 
         def write(base: sqlite3.Connection) -> None:
             with base:
-                base.execute("create table if not exists told (key text primary key, reply text)")
                 base.executemany("insert or ignore into told values (?, ?)", rows)
 
         _guarded(self.kept, write)
@@ -204,6 +203,7 @@ def _guarded(file: Path, action: Any) -> Any:
     """`action` on the file. Raises RewardError where it cannot be used."""
     try:
         with closing(sqlite3.connect(file, timeout=PATIENCE)) as base:
+            base.execute("create table if not exists told (key text primary key, reply text)")
             return action(base)
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise RewardError(

@@ -14,7 +14,15 @@ from numbers import Real
 from typing import Any
 
 from lm.types import ModelError
-from reward_models.types import Judged, RewardError, RewardModel, Turns, Values, judged_apart
+from reward_models.types import (
+    Judged,
+    RewardError,
+    RewardModel,
+    Turns,
+    Values,
+    example_ids,
+    judged_apart,
+)
 from tasks.text import shorten
 from tasks.types import TaskError
 
@@ -38,14 +46,14 @@ class Checked:
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> Values:
         rows = {"prompts": prompts, "completions": completions, **columns}
-        ids = columns["example_id"]
+        ids = example_ids(columns, len(completions), self.name, needed=False)
         return checked(self.name, called(self.name, self.reward, rows, ids), ids)
 
     def apart(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> Judged:
         rows = {"prompts": prompts, "completions": completions, **columns}
-        ids = columns["example_id"]
+        ids = example_ids(columns, len(completions), self.name, needed=False)
 
         def asked(**given: Any) -> Judged:
             return judged_apart(self.reward, **given)

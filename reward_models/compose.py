@@ -15,7 +15,7 @@ from typing import Any
 
 from reward_models.checked import Checked
 from reward_models.config import Composition, Part
-from reward_models.types import Judged, RewardModel, Turns, Values, judged_apart, reply
+from reward_models.types import Judged, RewardModel, Turns, Values, example_ids, judged_apart, reply
 
 TINY = 1e-4  # as TRL adds to a standard deviation
 
@@ -43,7 +43,9 @@ class Composed:
         }
         said = {name: judged.values for name, judged in told.items()}
         taken = self._penalties(completions, columns.get("completion_ids"))
-        values = composed(self.spec, said, taken, columns["example_id"])
+        grouped = self.spec.normalize == "group"
+        ids = example_ids(columns, len(completions), self.name, needed=grouped)
+        values = composed(self.spec, said, taken, ids)
         within = {f"{n}/{part}": v for n, j in told.items() for part, v in j.parts.items()}
         return Judged(values, {**said, **within, **taken})
 
@@ -80,16 +82,15 @@ def composed(
     counted |= {part.name: gated(said[part.name], held, spec.otherwise) for part in spec.parts}
     if spec.normalize == "group":
         counted = {name: standardized(values, ids) for name, values in counted.items()}
-    sums = weighted_sum(spec.terms(), counted)
-    # a gate that says nothing leaves open whether content pays
-    known = [None if open_ is None else value for value, open_ in zip(sums, held, strict=True)]
+    known = weighted_sum(spec.terms(), counted)
     for column in penalties.values():
         known = [None if v is None else v + (p or 0.0) for v, p in zip(known, column, strict=True)]
     return known if spec.clip is None else clipped(known, *spec.clip)
 
 
 def hold(spec: Composition, said: dict[str, Values]) -> list[bool | None]:
-    """Whether all gates reach what they must; None where one that is not optional says nothing."""
+    """Whether all gates reach what they must; None where one that is not optional says nothing:
+    it is a term of the sum, which then says nothing either."""
     count = len(next(iter(said.values())))
     return [_holds(spec, {name: values[i] for name, values in said.items()}) for i in range(count)]
 

@@ -135,7 +135,7 @@ def _is_json(answer: str | None, fits: Callable[[Any], bool]) -> float:
         return 0.0
     try:
         return 1.0 if fits(value) else PARTLY
-    except RecursionError:
+    except (RecursionError, ArithmeticError):  # of a value no schema was made for
         return PARTLY
 
 

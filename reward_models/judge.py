@@ -28,7 +28,7 @@ from reward_models.questions import (
     pointwise,
     question_text,
 )
-from reward_models.types import Judged, RewardError, Turns, Values, find, reply
+from reward_models.types import Judged, RewardError, Turns, Values, example_ids, find, reply
 from tasks.types import Example
 
 TOP = 20  # likely first tokens, the most that servers tell
@@ -62,7 +62,8 @@ class Judge:
         """Parts: `malformed` and `unanswered`, the share of an answer's questions that were."""
         questions = [question_text(prompt) for prompt in prompts]
         answers = [reply(turns) for turns in completions]
-        ids: Sequence[str] = columns["example_id"]
+        needed = self.config.gold or self.config.mode == "pairwise"
+        ids = example_ids(columns, len(answers), self.__name__, needed=needed)
         golds = [self._gold(key) for key in ids]
         if self.config.mode == "pointwise":
             return self._graded(questions, answers, golds)

@@ -19,13 +19,14 @@ from itertools import islice
 from typing import Any
 
 from reward_models.task import TaskReward
-from reward_models.types import Turns, find, reply
+from reward_models.types import Turns, example_ids, find, reply
 from tasks.scorers import read_number
 from tasks.text import MAX_CHARS, contains, normalize
 from tasks.types import Example, Score
 
 MOST = 0.5  # an answer the task does not call correct never earns more
 TRIED = 20  # brackets at which JSON may begin
+EXACT = 2**53  # whole numbers beyond it are no floats
 READ_CHARS = 1000  # of an answer, for similarity: the matching is quadratic in length
 
 
@@ -48,7 +49,7 @@ class PartialCredit:
     def __call__(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> list[float | None]:
-        ids = columns["example_id"]
+        ids = example_ids(columns, len(completions), self.__name__)
         rows = zip(self.task.judged(completions, ids), completions, ids, strict=True)
         return [self._reward(score, reply(turns), key) for score, turns, key in rows]
 
@@ -126,8 +127,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(inner, f"{path}[]")
     elif isinstance(value, str):
         yield path, normalize(value)
+    elif value is None or isinstance(value, bool) or abs(value) > EXACT:
+        yield path, repr(value)
     else:
-        yield path, repr(value if value is None or isinstance(value, bool) else float(value))
+        yield path, repr(float(value))
 
 
 CREDITS: Mapping[str, Callable[[str, str], float]] = {

@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.judge import judge
 from evaluation.types import ScoreFunction
 from lm.types import Completion
-from reward_models.types import Turns, find, reply
+from reward_models.types import Turns, example_ids, find, reply
 from tasks.types import Example, Prompt, Score
 
 
@@ -30,7 +30,7 @@ class TaskReward:
     def __call__(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> list[float | None]:
-        scores = self.judged(completions, columns["example_id"])
+        scores = self.judged(completions, example_ids(columns, len(completions), "task"))
         return [None if score.failure == "error" else score.value for score in scores]
 
     def judged(self, completions: Sequence[Turns], example_id: Sequence[str]) -> list[Score]:

@@ -74,6 +74,19 @@ def reply(completion: Turns) -> str:
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
+def example_ids(
+    columns: Mapping[str, Any], count: int, reward: str, *, needed: bool = True
+) -> Sequence[str]:
+    """The column example_id. Raises RewardError where it is missing and `needed`; else rows are
+    named by their number."""
+    ids = columns.get("example_id")
+    if ids is not None:
+        return ids
+    if needed:
+        raise RewardError(f"reward {reward}: no column example_id; the dataset must have one")
+    return [f"row {i}" for i in range(count)]
+
+
 def find(examples: Mapping[str, Example], example_id: str, reward: str) -> Example:
     """The example a row of TRL's batch belongs to. Raises RewardError when it is unknown."""
     if example_id not in examples:

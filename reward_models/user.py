@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reward_models.types import Turns, Unsolved, find
+from reward_models.types import Turns, Unsolved, example_ids, find
 from tasks.types import Example
 
 
@@ -26,7 +26,8 @@ class UserReward:
     def __call__(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> Any:
-        examples = [find(self.examples, key, self.name) for key in columns["example_id"]]
+        ids = example_ids(columns, len(completions), self.name)
+        examples = [find(self.examples, key, self.name) for key in ids]
         rows = {**columns, "inputs": [dict(example.inputs) for example in examples]}
         if not any(isinstance(example, Unsolved) for example in examples):
             rows["answer"] = [example.answer for example in examples]

@@ -58,6 +58,14 @@ def test_plain_trl_trains_on_any_reward(tmp_path: Path, reward: Any) -> None:
     assert logs[f"rewards/{name}/mean"] == pytest.approx(sum(asked[0]) / 8, abs=1e-6)  # type: ignore[arg-type]
 
 
+def test_without_example_ids_what_can_be_said_is_said() -> None:
+    form = {"parts": [{"format": "json"}], "overlong": {"start": 1, "max": 2}}
+    assert load(form)(["", ""], ["[1]", "no"]) == [1.0, 0.0]
+    for raw in ("task", "contains", {**form, "normalize": "group"}, {"parts": ["task"]}):
+        with pytest.raises(RewardError, match="no column example_id"):
+            load(raw)([""], ["[1]"])
+
+
 def test_a_reward_of_trls_runs_by_path(tmp_path: Path) -> None:
     path = tmp_path / "theirs.py"
     path.write_text("from trl.rewards import think_format_reward\n")

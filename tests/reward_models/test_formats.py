@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,7 @@ def worth(raw, *texts: str, prompt: Prompt = DIRECT, **columns) -> list[float | 
         ("<think>a</think><answer>b", 0.25),
         (f"{BOTH}<answer>again</answer>", 0.25),
         ("</think>a<think>", 0.0),
+        (f"<think>{BOTH}", 0.25),
         ("", 0.0),
     ],
 )
@@ -52,6 +54,14 @@ def test_json_of_a_schema():
     strict = {"format": "json", "json_schema": SCHEMA}
     assert worth(strict, *texts) == [1.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]
     assert worth({"format": "json"}, *texts[:3]) == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("text", ["1e999", "9" * 400, "-0", '{"n": 1e999}', "9" * 5000])
+def test_numbers_no_schema_was_made_for_are_no_exception(text):
+    odd = {"anyOf": [{"multipleOf": 0.3}, SCHEMA], "maximum": 10, "uniqueItems": True}
+    [value] = worth({"format": "json", "json_schema": odd}, text)
+    assert value in (0.0, 0.5, 1.0)
+    assert json_fields(f"[{text}, 1]", f"[{text}, 1]") in (0.0, 0.5)
 
 
 def test_json_is_the_answer_not_the_reasoning():
@@ -84,6 +94,14 @@ def test_a_form_that_is_none_is_one_line(raw, message):
     with pytest.raises(RewardError, match=message) as caught:
         worth(raw, "x")
     assert "\n" not in str(caught.value)
+
+
+def test_a_schema_is_never_fetched(monkeypatch):
+    tried = []
+    monkeypatch.setattr(socket, "create_connection", lambda *where, **_: tried.append(where))
+    with pytest.raises(RewardError, match="write it out"):
+        worth({"format": "json", "json_schema": {"$ref": "http://127.0.0.1:9/x"}}, "[1]")
+    assert not tried
 
 
 def test_length_window():
