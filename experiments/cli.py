@@ -65,6 +65,8 @@ def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     report.add_argument("run", type=Path, help="runs/NAME")
     report.add_argument("--table", choices=TABLES, help="one table instead of the whole report")
     report.add_argument("--format", choices=FORMATS, default="terminal")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write the page there")
+    report.add_argument("--figures", type=Path, metavar="DIR", help="write all figures as SVG, PNG")
     report.set_defaults(do=verbs.report)
 
     compare = verb.add_parser("compare", help="two arms of a run, example by example")

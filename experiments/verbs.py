@@ -44,9 +44,10 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder; show tripped wires, two tables and the answer."""
+    """Write the reports into the run folder; show tripped wires, two tables and the answer."""
     from experiments.store import write_text
     from reports import load_run, recommendation, report_markdown, table, tripped
+    from reports.page import write_page
 
     done = load_run(folder)
     write_text(folder / "report.md", report_markdown(done))
@@ -54,7 +55,9 @@ def _finish(folder: Path) -> int:
         print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
     print(f"{fill(recommendation(done), 100, break_on_hyphens=False)}\n")
+    write_page(done, folder / "report.html")
     print(f"report: {folder / 'report.md'}")
+    print(f"page:   {folder / 'report.html'}")
     return 0
 
 
@@ -70,12 +73,30 @@ def report(options: Namespace) -> int:
     """One table, or the whole report; in a terminal the whole report is Markdown too."""
     from reports import load_run, report_markdown, table
 
+    if options.html or options.figures:
+        return _shown(options)
     if options.table:
         print(table(options.run, options.table, options.format), end="")
     elif options.format == "csv":
         raise SpecError("--format csv needs one table; add e.g. --table summary")
     else:
         print(report_markdown(load_run(options.run)), end="")
+    return 0
+
+
+def _shown(options: Namespace) -> int:
+    """The page, the figures or both, as files."""
+    from reports import load_run
+    from reports.figures import write_figures
+    from reports.page import write_page
+
+    run = load_run(options.run)
+    if options.html:
+        write_page(run, options.html)
+        print(f"page: {options.html}")
+    if options.figures:
+        files = write_figures(run, options.figures)
+        print(f"figures: {len(files) // 2} as SVG and PNG in {options.figures}")
     return 0
 
 

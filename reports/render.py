@@ -12,6 +12,7 @@ import io
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -156,7 +157,7 @@ class _Texts:
     escaped: Callable[[str], str]
     gap: str
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, bool]:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
@@ -202,3 +203,14 @@ def _figure(name: str, value: float) -> str:
     if not isinstance(value, int):
         return f"{value:.4g}"
     return str(value) if name == "seed" else f"{value:,}"
+
+
+def cells(frame: pd.DataFrame, limit: int = 300) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """A table's headings, each with whether it holds numbers, and its rows, as people read them.
+
+    Invisible characters show as escapes; markup is not escaped, since that is up to the template.
+    """
+    texts = _Texts(frame, lambda text: escape.plain(text, limit), gap=" ")
+    return [
+        (texts.heading(name), is_number) for name, is_number in texts.columns.items()
+    ], texts.rows()
