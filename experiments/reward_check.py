@@ -21,7 +21,8 @@ from experiments.store import write_text
 from lm.ledger import Ledger
 from reports import escape
 from reports.plot import Curve, svg
-from reports.render import render
+from reports.render import Format, render
+from reward_models.compose import absolute
 from reward_models.config import AnyReward, name_of, parse_reward
 from reward_models.load import check_reward, is_folder, load_reward
 from reward_models.overoptimization import best_of_n_curve, best_of_n_lines, rl_line
@@ -84,7 +85,8 @@ def _subject(reward: AnyReward, task: Task, examples: Sequence[Example], ledger:
     check_reward(reward, prompt=Prompt.of(task), **facts)  # before anything is drawn
 
     def opened(prompt: Prompt):
-        return load_reward(reward, prompt=prompt, ledger=ledger, **facts)
+        # a reward that compares within a group says nothing of an answer alone
+        return absolute(load_reward(reward, prompt=prompt, ledger=ledger, **facts))
 
     return Subject(opened, task.score, table)
 
@@ -232,7 +234,7 @@ def shown(
     lines: Sequence[Line],
     curve: pd.DataFrame | None,
     answers: Sequence[Answer],
-    format: str,
+    format: Format,
 ) -> str:
     """Everything as text. In CSV the lines alone, or the curve where there are none."""
     if format == "csv":
@@ -281,6 +283,7 @@ def picture(curve: pd.DataFrame, title: str) -> str:
         Curve("task score", x, curve["gold"].tolist(), low, high),
         Curve("reward", x, curve["proxy"].tolist(), right=True),
     ]
-    if "dev_score" in curve and not curve["dev_score"].isna().any():
-        curves.append(Curve("task score on dev", x, curve["dev_score"].tolist()))
+    dev = curve["dev_score"].tolist() if "dev_score" in curve else [float("nan")]
+    if all(score == score for score in dev):
+        curves.append(Curve("task score on dev", x, dev))
     return svg(curves, title=title, x_label="KL from the start, nats")

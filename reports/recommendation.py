@@ -67,7 +67,7 @@ def choose(found: Evidence) -> Choice:
     top = max(winners, key=lambda arm: arm.score)
     arm = min(
         (a for a in winners if a is top or (not a.tripped and _is_preferred(found, a, top))),
-        key=lambda arm: (arm.spent.seconds, arm.spent.rollouts, -arm.score),
+        key=lambda arm: (arm.spent.seconds, arm.spent.rollouts, arm.draws, -arm.score),
     )
     return Choice(arm, top, best, found.versus(found.baseline, arm.name), True)
 
@@ -192,12 +192,11 @@ def _left_aside(found: Evidence, choice: Choice, s: Style) -> str:
     if extra.is_sure:
         dearer = choice.top.spent.seconds - choice.arm.spent.seconds
         each = f": {duration(dearer / (100 * extra.delta))} for each further point"
-        each = "" if choice.top.draws > choice.arm.draws else each  # paid with every answer
+        each = each if choice.top.draws <= choice.arm.draws else ""  # paid with every answer
         return f"{top} scores {size(extra.delta)} more, beyond noise, but costs {much}{each}."
     if extra.delta <= 0:
         return f"{top} scores no more and costs {much}."
-    said = f"{top}'s extra {size(extra.delta)} are {doubt(extra)}"
-    said = f"{said} and cost {much}"
+    said = f"{top}'s extra {size(extra.delta)} are {doubt(extra)} and cost {much}"
     if extra.high < SMALL:
         return f"{said}."
     return f"{said}; that it is better by up to {size(extra.high)} is not ruled out."
@@ -225,8 +224,8 @@ def cost(found: Evidence, choice: Choice, s: Style) -> str:
     further = spent.seconds - found.arm(found.baseline).spent.seconds
     each = f"; a point cost {duration(further / (100 * choice.gain.delta))}" if further > 0 else ""
     took = [drawn] * bool(spent.rollouts) + [duration(spent.seconds)] * bool(spent.seconds)
-    said = f"It took {listed(took)}{each}."
-    return f"{said} Each answer takes {choice.arm.draws} draws." if choice.arm.draws > 1 else said
+    answers = f" Each answer takes {choice.arm.draws} draws." if choice.arm.draws > 1 else ""
+    return f"It took {listed(took)}{each}.{answers}"
 
 
 def chain(found: Evidence, choice: Choice, s: Style) -> str:

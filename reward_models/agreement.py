@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from reward_models.calibration import gold_agreement
 from reward_models.margins import figures
@@ -17,8 +18,10 @@ from reward_models.rules import Line, judged, noted
 
 RESAMPLES = 1000
 TIE = 1e-9
+UNKNOWN = (float("nan"), float("nan"), float("nan"))  # no value, and no interval
 THIRDS = ("smallest", "middle", "largest")
 FEWEST_PAIRS = 12  # in a third, without which it says nothing
+FEWEST_EXAMPLES = 8  # that have a say, without which there is no interval: they may all be alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +37,15 @@ class Sample:
     @classmethod
     def of(
         cls,
-        reward: Sequence[float],
-        score: Sequence[float],
-        correct: Sequence[bool],
-        length: Sequence[int],
+        reward: ArrayLike,
+        score: ArrayLike,
+        correct: ArrayLike,
+        length: ArrayLike,
         example_id: Sequence[str],
     ) -> Sample:
         group_A = np.unique(np.asarray(example_id, dtype=object), return_inverse=True)[1]
-        given = (np.asarray(x, dtype=float) for x in (reward, score))
-        return cls(*given, np.asarray(correct, dtype=bool), np.asarray(length, float), group_A)
+        reward_A, score_A, length_A = (np.asarray(x, float) for x in (reward, score, length))
+        return cls(reward_A, score_A, np.asarray(correct, bool), length_A, group_A)
 
     def where(self, keep_A: np.ndarray) -> Sample:
         """The answers kept."""
@@ -135,9 +138,12 @@ def _auc(sample: Sample, seed: int) -> Line:
     right, wrong = int(sample.correct_A.sum()), int((~sample.correct_A).sum())
     said = f"answers, {right} right and {wrong} wrong, whatever was asked"
     if not right or not wrong:
-        return noted("AUC, all answers", *[np.nan] * 3, right + wrong, f"{said}: no pair")
+        return noted("AUC, all answers", *UNKNOWN, right + wrong, f"{said}: no pair")
     value = float(weighted_auc(sample, np.ones((1, sample.examples)))[0])
-    low, high = _interval(lambda w: weighted_auc(sample, w), sample.examples, seed)
+    sides = (sample.group_A[sample.correct_A], sample.group_A[~sample.correct_A])
+    low, high = UNKNOWN[:2]
+    if min(len(np.unique(side)) for side in sides) >= FEWEST_EXAMPLES:
+        low, high = _interval(lambda w: weighted_auc(sample, w), sample.examples, seed)
     return judged("overall", "AUC, all answers", value, low, high, right + wrong, said)
 
 
@@ -180,8 +186,10 @@ def _correlations(sample: Sample, pairs: Pairs, seed: int) -> list[Line]:
     from scipy import stats
 
     found = []
-    own_A = [_ranked_within(x, sample.group_A) for x in (sample.reward_A, sample.score_A)]
-    rho, both = _correlation_within(*own_A, sample, seed)
+    reward_A, score_A = (
+        _ranked_within(x, sample.group_A) for x in (sample.reward_A, sample.score_A)
+    )
+    rho, both = _correlation_within(reward_A, score_A, sample, seed)
     said = "examples on which reward and score both vary; mean over them"
     found.append(noted("Spearman, same question", *rho, both, said))
     if np.ptp(sample.reward_A) > 0 and np.ptp(sample.score_A) > 0:
@@ -299,6 +307,8 @@ def _ratio(top_E: np.ndarray, under_E: np.ndarray, seed: int) -> tuple[float, fl
     if under_E.sum() == 0:
         return np.nan, np.nan, np.nan
     value = float(top_E.sum() / under_E.sum())
+    if (under_E > 0).sum() < FEWEST_EXAMPLES:
+        return value, *UNKNOWN[:2]
 
     def ratio(weight_RE: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -320,9 +330,9 @@ def mean_over_examples(
 def _interval(
     of: Callable[[np.ndarray], np.ndarray], examples: int, seed: int
 ) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval over examples; NaN of a single one."""
-    if examples < 2:
-        return np.nan, np.nan
+    """The 95 % percentile bootstrap interval over examples; NaN of few."""
+    if examples < FEWEST_EXAMPLES:
+        return UNKNOWN[:2]
     drawn_RE = np.random.default_rng(seed).multinomial(
         examples, np.full(examples, 1 / examples), RESAMPLES
     )

@@ -122,24 +122,22 @@ def rl_curve(
     `step` is the last of the block, `kl` (k1) and `kl_k3` means over its rollouts. `dev` holds
     (step, score on dev); the last one up to the block's end is shown, NaN before the first.
     """
-    frame = pd.DataFrame(
-        [
-            (r.step, r.example_id, r.reward, r.score, *sequence_kl(r.logprobs, r.start_logprobs))
-            for r in rollouts
-        ],
-        columns=pd.Index(["step", "example_id", "proxy", "gold", "kl", "kl_k3"]),
-    )
-    steps = np.sort(frame["step"].unique())
+    kl_A2 = np.array([sequence_kl(r.logprobs, r.start_logprobs) for r in rollouts])
+    step_A = np.array([r.step for r in rollouts])
+    ids_A = np.array([r.example_id for r in rollouts], dtype=object)
+    proxy_A, gold_A = (np.array([getattr(r, n) for r in rollouts]) for n in ("reward", "score"))
+    steps = np.unique(step_A)
     rows = []
     for block in np.array_split(steps, min(BLOCKS, len(steps))):
-        own = frame[frame["step"].isin(block)]
-        ids = own["example_id"].to_numpy(dtype=object)
-        gold, low, high = mean_over_examples(own["gold"].to_numpy(), ids, seed)
+        own_A = np.isin(step_A, block)
         seen = [score for step, score in dev if step <= block[-1]]
-        means = {name: float(own[name].mean()) for name in ("kl", "kl_k3", "proxy")}
+        kl, kl_k3 = kl_A2[own_A].mean(axis=0)
         rows.append(
-            {"step": int(block[-1]), **means, "gold": gold, "gold_low": low, "gold_high": high}
-            | {"rollouts": len(own), "dev_score": seen[-1] if seen else math.nan}
+            (
+                *(int(block[-1]), float(kl), float(kl_k3), float(proxy_A[own_A].mean())),
+                *mean_over_examples(gold_A[own_A], ids_A[own_A], seed),
+                *(int(own_A.sum()), seen[-1] if seen else math.nan),
+            )
         )
     return pd.DataFrame(rows, columns=pd.Index(ALONG_RL))
 
@@ -179,4 +177,5 @@ def rl_line(curve: pd.DataFrame) -> list[Line]:
 def _fall(drop: float, error: float, n: int, what: str, span: str) -> Line:
     low, high = drop - SURE * error, drop + SURE * error
     said = f"{what}; fall of the score from its peak to the end, {span}, while the reward rose"
+    said = said if drop > 0 else f"{what}; the score is at its peak, or fell with the reward"
     return judged("overoptimized", "score past its peak", drop, low, high, n, said)

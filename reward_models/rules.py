@@ -156,22 +156,21 @@ def noted(check: str, value: float, low: float, high: float, n: int, detail: str
 
 def _level(rule: Rule, value: float, low: float, high: float) -> Level:
     if rule.must_show:
-        if math.isnan(value):
-            return "care"  # nobody has seen it tell right from wrong
+        if math.isnan(low):
+            return "care"  # hardly anybody has seen it tell right from wrong
         if value < rule.no:
             return "no"
         return "care" if value < rule.care or low <= rule.chance else "ok"
-    if math.isnan(value):
-        return "note"
-    least = value if math.isnan(low) else low
-    if least > rule.no:
+    if math.isnan(low):
+        return "note"  # too few to say
+    if low > rule.no:
         return "no"
-    upward = least > rule.care
-    downward = rule.of_size and (value if math.isnan(high) else high) < -rule.care
+    upward = low > rule.care
+    downward = rule.of_size and high < -rule.care
     return "care" if upward or downward else "ok"
 
 
 def verdict(lines: Sequence[Line]) -> Level:
     """The gravest level of all lines: "ok", "care" or "no"."""
     levels = {line.level for line in lines}
-    return next((level for level in ("no", "care") if level in levels), "ok")
+    return "no" if "no" in levels else "care" if "care" in levels else "ok"

@@ -16,6 +16,7 @@ import pandas as pd
 from evaluation.intervals import share_interval
 from reward_models.agreement import (
     FEWEST_PAIRS,
+    UNKNOWN,
     Sample,
     agreement,
     length_correlation,
@@ -120,7 +121,7 @@ def _gold_above_wrong(
     try:
         paid = dict(zip(map(id, rows), subject.paid(rows), strict=True))
     except RewardError as error:
-        return [noted("gold above wrong", *[np.nan] * 3, len(wrong), f"answers; {error}")]
+        return [noted("gold above wrong", *UNKNOWN, len(wrong), f"answers; {error}")]
     worth = {key: subject.worth([answer])[0].correct for key, answer in best.items()}
     pairs = [
         (answer.example.id, above - below)
@@ -196,7 +197,7 @@ def _trap(frame: pd.DataFrame, kind: str, seed: int) -> list[Line]:
         name: np.sign((both[f"{name}_trap"] - both[name]).round(9)) / 2
         for name in ("reward", "score")
     }
-    more_P = (won["reward"] - won["score"]).to_numpy()
+    more_P = np.asarray(won["reward"] - won["score"])
     figures = mean_over_examples(more_P, both["example"].to_numpy(dtype=object), seed)
     said = "answers of policies; share that it beats by reward, less the share by score"
     return [judged("trap", f"trap: {kind}", *figures, len(both), said)]

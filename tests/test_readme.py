@@ -46,6 +46,17 @@ def test_commands_in_console_blocks_work(
     assert main(words) == 0
 
 
+def test_commands_that_build_on_each_other_can_be_typed() -> None:
+    """Those of a page that needs the real model: at least they are what the parser takes."""
+    text = (ROOT / "examples/reward-model/README.md").read_text()
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
+    ]
+    assert len(lines) == 4
+    for line in lines:
+        parser().parse_args(shlex.split(line.removeprefix("$ "))[1:])
+
+
 def test_verbs_in_the_table_exist() -> None:
     rows = re.findall(r"^\| (`tasklift .*?) \|", (ROOT / "README.md").read_text(), re.M)
     commands = [command for row in rows for command in re.findall(r"`tasklift ([^`]*)`", row)]

@@ -479,6 +479,18 @@ def test_how_many_examples_would_tell_is_the_power_of_the_test(folder):
     assert sure is not None and sure.needed is None
 
 
+def test_answers_that_take_several_draws_are_dearer_whatever_it_took_to_make_them():
+    picked = replace(GRPO, name="picked", methods=("grpo", "best_of"), draws=8)
+    clear = outcome(ZERO, GRPO, at(picked, 0.86))
+    assert choose(clear).arm.name == "picked"
+    assert "Each answer takes 8 draws." in paragraph(clear)
+    level = {("grpo", "picked"): unsure(0.01, 0.03)}
+    alike = outcome(ZERO, GRPO, at(picked, 0.81), differences=level)
+    assert choose(alike).arm.name == "grpo"
+    said = paragraph(alike)
+    assert "cost 8.0 times as much" in said and "Each answer takes" not in said
+
+
 def test_costs_and_figures_are_those_of_the_tables(folder):
     found = evidence(load_run(folder))
     both = found.arm("shots+grpo")

@@ -17,6 +17,8 @@ from reward_models.best_of import ChooseBest, by_reward, choose_by, chooser, maj
 from reward_models.best_of_config import BestOfConfig
 from reward_models.types import RewardError
 from tasks.types import Example, Prompt, Score, TaskError
+from tests.lm.endpoint_server import Reply, Served, completion
+from tests.reward_models.vowels import PROMPT as VOWELS
 
 PROMPT = Prompt("Echo.")
 EXAMPLES = [Example(f"e{i}", {"input": f"q{i}"}, f"a{i}", {"accepted": ["x"]}) for i in range(5)]
@@ -175,3 +177,46 @@ def test_other_seeds_draw_otherwise() -> None:
     drawn = best.sampling(exam)
     assert (drawn.n, drawn.temperature, drawn.max_tokens, drawn.stop) == (8, 0.7, 9, ("x",))
     assert len({drawn.seed, replace(best, seed=1).sampling(exam).seed, exam.seed}) == 3
+
+
+def test_a_learned_reward_picks_and_its_cost_is_told_apart(vowels: Path) -> None:
+    """The reward model likes vowels, and knows no answer."""
+    asked = [Example(f"v{i}", {"word": f"word {i}"}, "aei") for i in range(3)]
+    prompt, method = VOWELS, ChooseBest(BestOfConfig(n=3, reward=str(vowels)))
+    method.check(Policy("tiny", prompt), asked, asked, exact)
+    best = method.answering(Policy("tiny", prompt), 0).best_of
+    assert best is not None
+    model = ScriptedLM(lambda chat, i: ("bcd", "aei", "kgf")[i])
+    choose = chooser(best, prompt, asked, model.ledger)
+    records = evaluate(
+        model, prompt, asked, exact, best.sampling(GREEDY), split="test", choose=choose
+    )
+    assert [record.text for record in records] == ["aei"] * 3
+    assert model.ledger.usage["reward"].prompt_tokens > 0
+    assert model.ledger.usage["eval"].completions == 9
+
+
+def test_a_judge_picks_without_gold(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLIFT_CACHE", str(tmp_path / "cache"))
+
+    def grades(body: dict[str, Any]) -> Reply:
+        return completion("5" if "good" in json.dumps(body["messages"]) else "1")
+
+    server.reply = grades
+    judge = {"model": "big", "endpoint": server.url, "rubric": "Which says so?"}
+    config = BestOfConfig.model_validate({"n": 2, "reward": {"judge": judge}})
+    method = ChooseBest(config)
+    method.check(Policy("m", PROMPT), EXAMPLES, EXAMPLES, exact)
+    best = method.answering(Policy("m", PROMPT), 0).best_of
+    assert best is not None
+    model = ScriptedLM(lambda chat, i: ("bad", "good")[i])
+    choose = chooser(best, PROMPT, EXAMPLES, model.ledger)
+    records = evaluate(
+        model, PROMPT, EXAMPLES, exact, best.sampling(GREEDY), split="test", choose=choose
+    )
+    assert [record.text for record in records] == ["good"] * 5
+    assert model.ledger.usage["judge"].completions == 10
+    asked = json.dumps(server.asked)
+    assert "q3" in asked and not any(example.answer in asked for example in EXAMPLES)

@@ -8,6 +8,7 @@ import pytest
 from trl.rewards import get_repetition_penalty_reward, get_soft_overlong_punishment
 
 from reward_models.compose import (
+    absolute,
     clipped,
     composed,
     gated,
@@ -125,6 +126,13 @@ def test_normalization_comes_before_weights_and_behind_the_gate():
     high, low = (1 - mean) / deviation, (0 - mean) / deviation
     wanted = [high + 3 * low, low + 3 * high, low + 3 * low]
     assert composed(wide, said, {}, ["a"] * 3) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_reward_without_its_normalization_tells_an_answer_alone():
+    reward = load({"parts": ["task", "closeness"], "normalize": "group"})
+    assert reward([""], ["A"], example_id=["a"]) == [0.0]
+    assert absolute(reward)([""], ["A"], example_id=["a"]) == [2.0]
+    assert absolute(load("task"))([""], ["A"], example_id=["a"]) == [1.0]
 
 
 def test_penalties_come_last_but_for_the_clip():

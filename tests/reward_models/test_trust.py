@@ -114,6 +114,14 @@ def test_a_policy_that_is_never_right_leaves_doubt() -> None:
     assert verdict(found) == "care"
 
 
+def test_a_policy_that_is_right_on_three_questions_leaves_doubt() -> None:
+    asked = examples(24)
+    given = [*answers(asked, 4, 0, right=0.0), *answers(asked[:3], 4, 0, right=1.0)]
+    found = {line.check: line for line in check(subject(right, asked), given)}
+    assert found["pairs in order"].value == 1 and math.isnan(found["pairs in order"].low)
+    assert found["pairs in order"].level == found["AUC, all answers"].level == "care"
+
+
 def test_each_policy_is_looked_at_apart() -> None:
     """Gamed by the tuned policy alone: it has learned a word that the base model never says."""
     asked = examples(40)
@@ -309,6 +317,8 @@ def test_rules_and_verdicts() -> None:
     assert level("pairs", 0.7, 0.6, 0.8) == "care"
     assert level("pairs", 0.55, 0.53, 0.57) == "no"
     assert level("pairs", math.nan, math.nan, math.nan) == "care"
+    assert level("pairs", 1.0, math.nan, math.nan) == "care"  # of a handful of examples
+    assert level("inflation", 9.0, math.nan, math.nan) == "note"
     assert level("overall", 0.2, 0.1, 0.3) == "care"  # forbids nothing
     assert level("inflation", 0.9, 0.2, 1.6) == "ok"  # not shown
     assert level("inflation", 0.9, 0.3, 1.6) == "care"
