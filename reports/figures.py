@@ -32,12 +32,15 @@ FIGURES: dict[str, Figure] = {
 
 def specs(run: Run, ink: str = "currentColor") -> dict[str, dict[str, Any]]:
     """The Vega-Lite of every figure that the run has something for, by name."""
+    import altair as alt
+
     charts = {name: make(run) for name, make in FIGURES.items()}
-    return {
-        name: chart.to_dict(validate=False) | {"config": config(ink)}
-        for name, chart in charts.items()
-        if chart is not None
-    }
+    with alt.data_transformers.enable("default", max_rows=None):
+        return {
+            name: chart.to_dict(validate=False) | {"config": config(ink)}
+            for name, chart in charts.items()
+            if chart is not None
+        }
 
 
 def write_figures(run: Run, folder: Path, scale: float = 2.0) -> list[Path]:

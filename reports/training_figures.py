@@ -20,6 +20,7 @@ HEALTH = {
     "clipped": "Answers cut short",
     "grad_norm": "Gradient norm",
 }
+MOST_STEPS = 400
 SMOOTH = 5  # steps that a line of training is averaged over
 
 
@@ -64,6 +65,8 @@ def training(run: Run, name: str) -> Any:
     mean = shown.groupby(["arm", "step"])["value"].mean().reset_index()
     rolled = mean.groupby("arm", sort=False)["value"].rolling(SMOOTH, min_periods=1, center=True)
     mean["smooth"] = rolled.mean().reset_index(level=0, drop=True)
+    stride = -(-int(shown["step"].max()) // MOST_STEPS) or 1  # what a line cannot show is left out
+    shown, mean = (frame.loc[frame["step"] % stride == 0] for frame in (shown, mean))
     x = alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=5))
     y = {"title": None, "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=4)}
     styled = by_arm(run, shape=False, dash=True, legend=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evaluation.records import read_records, write_records
 from reports import load_run, summary
 from reports.figures import FIGURES, specs, write_figures
 from reports.load import ReportError
@@ -105,3 +107,30 @@ def test_a_folder_that_cannot_be_written_is_one_line(rich: Path, tmp_path: Path)
 
 def test_specs_are_plain_json(rich: Path) -> None:
     assert json.dumps(specs(load_run(rich)), allow_nan=False)
+
+
+def test_a_long_training_is_drawn_with_fewer_points(rich: Path) -> None:
+    rows = [{"step": i, "phase": "train", "loss": 0.1, "reward": i / 9999} for i in range(1, 9000)]
+    path = rich / "stages/S2/metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = specs(load_run(rich))["training_reward"]
+    for rows in spec["datasets"].values():
+        assert 300 < len(rows) <= 400
+        assert rows[-1]["step"] > 8900
+
+
+def test_more_links_than_altair_takes_by_itself(rich: Path) -> None:
+    arms = json.loads((rich / "arms.json").read_text())
+    evals = ("E0", "E1", "E2", "E3")
+    many = [arms[0], *({**arms[1], "arm": f"a{i}", "eval": evals[i % 4]} for i in range(11))]
+    (rich / "arms.json").write_text(json.dumps(many))
+    for key in evals:
+        path = rich / "evals" / key / "records.parquet"
+        said = [replace(r, correct=False, score=0.0, failure=f"c{(7 * i + ord(key[1])) % 20:02}")
+                for i, r in enumerate(read_records(path))]  # fmt: skip
+        write_records(path, said)
+    spec = specs(load_run(rich))["flow"]
+    assert sum(len(rows) for rows in spec["datasets"].values()) > 5000
+    more = [*many, {**arms[1], "arm": "a11", "eval": "E3"}]
+    (rich / "arms.json").write_text(json.dumps(more))
+    assert {a for a, _ in directions(load_run(rich))} == {"zero"}
