@@ -71,16 +71,21 @@ def answer(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """One table, or the whole report; in a terminal the whole report is Markdown too."""
-    from reports import load_run, report_markdown, table
+    from reports import load_run, report_markdown
 
+    if options.table:
+        from experiments.report_files import report_table
+
+        return report_table(options)
+    if options.out or options.format in ("csv", "latex", "parquet"):
+        what = "--out" if options.out else f"--format {options.format}"
+        raise SpecError(f"{what} needs one table; add e.g. --table summary")
+    if len(options.run) > 1:
+        raise SpecError("several runs stand side by side in a table; add e.g. --table summary")
+    options.run = options.run[0]
     if options.html or options.figures:
         return _shown(options)
-    if options.table:
-        print(table(options.run, options.table, options.format), end="")
-    elif options.format == "csv":
-        raise SpecError("--format csv needs one table; add e.g. --table summary")
-    else:
-        print(report_markdown(load_run(options.run)), end="")
+    print(report_markdown(load_run(options.run)), end="")
     return 0
 
 
@@ -101,13 +106,17 @@ def _shown(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """The paired difference between two arms, and how failures flowed from one to the other."""
+    """The paired difference between two arms, of one run or of two, and how failures flowed."""
     from reports import table
 
-    arms = (options.before, options.after)
     if options.margin is not None and not 0 < options.margin < 100:
         raise SpecError(f"compare: --margin {options.margin:g}: write points between 0 and 100")
     margin = None if options.margin is None else options.margin / 100
+    if options.after is None:
+        from experiments.report_files import compare_two_runs
+
+        return compare_two_runs(options, margin)
+    arms = (options.before, options.after)
     if options.table:
         given = margin if options.table == "pairs" else None
         print(table(options.run, options.table, options.format, arms=arms, margin=given), end="")

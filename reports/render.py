@@ -1,6 +1,6 @@
-"""A table as text: for a terminal, for Markdown, or as CSV for another program.
+"""A table as text: for a terminal, for Markdown, LaTeX (latex.py), or as CSV for another program.
 
-The first two round, merge intervals into one cell and escape what a model wrote. CSV keeps every
+The first three round, merge intervals into one cell and escape what a model wrote. CSV keeps every
 digit and every character as it was, quoted; a spreadsheet that opens it may take an answer that
 starts with `=` for a formula, so open it as text.
 """
@@ -23,7 +23,7 @@ from rich.text import Text
 
 from reports import escape
 
-Format = Literal["terminal", "markdown", "csv"]
+Format = Literal["terminal", "markdown", "csv", "latex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Row = dict[str, Any]
 
@@ -114,6 +114,10 @@ def render(
         return frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     if format == "markdown":
         return _markdown(frame)
+    if format == "latex":
+        from reports.latex import latex
+
+        return latex(frame, title)
     return _terminal(frame, title, width or max(120, shutil.get_terminal_size().columns))
 
 
@@ -214,3 +218,8 @@ def cells(frame: pd.DataFrame, limit: int = 300) -> tuple[list[tuple[str, bool]]
     return [
         (texts.heading(name), is_number) for name, is_number in texts.columns.items()
     ], texts.rows()
+
+
+def texts(frame: pd.DataFrame, escaped: Callable[[str], str], gap: str) -> _Texts:
+    """The cells of a table as people read them, text through `escaped`; for other formats."""
+    return _Texts(frame, escaped, gap)

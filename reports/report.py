@@ -31,7 +31,7 @@ from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
 from reports.wording import MARKDOWN, PLAIN, Style
 
 
-def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
+def ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
     """From which arm to which: those named, else the baseline and the best other one."""
     if len(arms) not in (0, 2):
         raise ReportError(f"flow goes from one arm to another: name two arms, not {len(arms)}")
@@ -40,11 +40,11 @@ def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
 
 
 def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
-    return flow(run, *_ends(run, arms))
+    return flow(run, *ends(run, arms))
 
 
 def _links(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
-    return flow_links(run, *_ends(run, arms)).links
+    return flow_links(run, *ends(run, arms)).links
 
 
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
