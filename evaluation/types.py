@@ -132,6 +132,16 @@ class PassRate:
 
 
 @dataclass(frozen=True)
+class Reporting:
+    """The trackers (names transformers knows) that a trainer reports to besides the stage's own
+    files, and what it goes by there."""
+
+    to: tuple[str, ...] = ()
+    project: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
 class Context:
     """What a method may use besides its examples. The task's splits are deliberately not here.
 
@@ -150,6 +160,7 @@ class Context:
     seed: int
     progress: Progress
     pass_rates: Mapping[str, PassRate] = field(default_factory=dict)
+    reporting: Reporting = Reporting()
 
 
 class Unfinished(BaseException):

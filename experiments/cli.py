@@ -47,12 +47,30 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the plan, run nothing")
     run.set_defaults(do=verbs.run)
 
+    _add_following(verb)
     _add_reports(verb)
     _add_policies(verb)
     _add_reward_train(verb)
     _add_reward_check(verb)
     _add_tasks(verb)
     return main
+
+
+def _add_following(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs for while a run is at work, and to talk to what came out of it."""
+    watch = verb.add_parser("watch", help="follow a run from another terminal, or see how it went")
+    watch.add_argument("run", type=Path, help="runs/NAME")
+    watch.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="look again")
+    watch.add_argument("--once", action="store_true", help="as it stands now, and no further")
+    watch.set_defaults(do=verbs.watch)
+
+    chat = verb.add_parser("chat", help="talk to an arm of a run")
+    chat.add_argument("arm", metavar="RUN:ARM", help="runs/NAME:ARM, or runs/NAME/ARM")
+    chat.add_argument("--seed", type=int, help="default: the arm's first")
+    chat.add_argument("--raw", action="store_true", help="a free chat, without the arm's prompt")
+    chat.add_argument("--max-tokens", type=_positive, help="of an answer; default: the run's")
+    chat.add_argument("--device", help="default: the run's")
+    chat.set_defaults(do=verbs.chat)
 
 
 def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -231,6 +249,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("write 1 or more")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 3600:
+        raise argparse.ArgumentTypeError("write seconds from 0.1 to 3600, such as 2")
     return number
 
 

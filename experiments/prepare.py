@@ -16,6 +16,7 @@ from experiments.environment import surroundings
 from experiments.locate import locate_model, locate_task
 from experiments.plan import Plan, digest, make_plan
 from experiments.spec import ExperimentSpec
+from experiments.tracking import check_trackers
 from lm.flops import count_parameters
 from lm.ledger import Ledger
 from lm.source import resolve, weights_fingerprint
@@ -82,6 +83,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     now. Nothing else sees test yet but the guard over optimized prompts; methods get the train and
     dev lists alone.
     """
+    check_trackers(spec.report_to)
     sampling = spec.sampling.build()
     around = surroundings(spec.model.device, spec.model.dtype)
     task = load_task(locate_task(spec.task, base))

@@ -13,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
+from evaluation.records import read_answers
 from evaluation.stopping import shuffled
-from evaluation.types import Policy
+from evaluation.types import Policy, Reporting
 from experiments.answering import answered
 from experiments.attribution import CELLS, cells, crossed
 from experiments.halving import halve, remaining
@@ -25,6 +26,7 @@ from experiments.spec import ExperimentSpec
 from experiments.stages import check_stages, run_stages
 from experiments.stopping import in_turn, stopping, was_stopped
 from experiments.store import RunFolder, open_run, without_home, write_text
+from experiments.tracking import report
 from lm.ranks import barrier, from_first, is_first, joined
 from tasks.load import task_copies, task_hash
 from tasks.splits import required_split
@@ -131,7 +133,19 @@ def _run_evaluations(
             label = f"test {arm.name}, seed {arm.seed}: {CELLS[name]}"
             keys[name] = answered(experiment, folder, policy, test, label)
         folder.note_cells(arm, keys)
+    _report_tests(experiment, folder)
     folder.write("run.json", {**folder.read("run.json"), "complete": True})
+
+
+def _report_tests(experiment: Experiment, folder: RunFolder) -> None:
+    """Each arm's score on test, and the share of it that is right, to the trackers of the spec."""
+    for entry in folder.arms() if experiment.spec.report_to else []:
+        if entry["eval"]:
+            answers = read_answers(folder.evaluation(entry["eval"]) / "records.parquet")
+            found = {f"test/{name}": float(answers[name].mean()) for name in ("score", "correct")}
+            name = f"{entry['arm']}-seed{entry['seed']}-test"
+            told = Reporting(tuple(experiment.spec.report_to), experiment.spec.name, name)
+            report(told, folder.path, [(0, found)])
 
 
 def _test(

@@ -14,6 +14,7 @@ attribution: true                          # what of an arm's gain is weights, w
 price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
 budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
 allocate: halving                          # cheap rungs first; the best half on dev goes on
+report_to: [tensorboard]                   # or trackio, mlflow, wandb; the run folder has it all
 stop_early: true                           # on test, who is clearly worse is asked no further
 """
 
@@ -37,6 +38,7 @@ from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
 from experiments.reading import apply_override, read_mapping
+from experiments.tracking import Tracker
 from lm.types import Sampling
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
@@ -110,6 +112,12 @@ class ExperimentSpec(_Section):
     allocate: AllocateSpec | None = None
     stop_early: StopEarlySpec | None = None
     allow_overlap: bool = False
+    report_to: list[Tracker] = []
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value or []
 
     @field_validator("model", mode="before")
     @classmethod

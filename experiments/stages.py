@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.types import Context, Method, Policy, Unfinished
+from evaluation.types import Context, Method, Policy, Reporting, Unfinished
 from experiments.budget import arm_caps, left
 from experiments.history import pass_rates
 from experiments.locate import locate_code, proposer_parameters, reward_parameters
@@ -17,6 +17,7 @@ from experiments.prepare import Experiment
 from experiments.programs import foreseen, refuse_leaks
 from experiments.progress import Lines, Silence
 from experiments.store import RunFolder, without_home, write_text
+from experiments.tracking import report_metrics, reporting
 from lm.ledger import Caps, Ledger
 from lm.ranks import barrier, from_first, is_first
 
@@ -91,6 +92,8 @@ def run_stage(
         shared = f", shared by {', '.join(stage.arms)}" if len(stage.arms) > 1 else ""
         print(f"[{label}] seed {stage.seed}{shared}", flush=True)
         _describe_stage(experiment, stage, place)
+    name = f"{stage.arms[0]}-{stage.step.name}-seed{stage.seed}-{stage.key[:6]}"
+    told = Reporting(tuple(experiment.spec.report_to), experiment.spec.name, name)
     context = Context(
         score=experiment.task.score,
         open=lambda policy: experiment.open(policy, ledger),
@@ -100,14 +103,18 @@ def run_stage(
         seed=stage.seed,
         progress=progress,
         pass_rates=pass_rates([folder.stage(key) for key in stage.ancestors()]),
+        reporting=told,
     )
-    after, finished = _improved(_build(experiment, stage), before, experiment, context)
+    with reporting(told, folder.path):
+        after, finished = _improved(_build(experiment, stage), before, experiment, context)
     if finished and KINDS[stage.step.kind].moves == "prompt":
         refuse_leaks(experiment, stage, after, label)
     if is_first():
         progress.tick()
         if finished:
             folder.save_policy(stage.key, after)
+            if KINDS[stage.step.kind].moves == "prompt":
+                report_metrics(told, folder.path, place / "metrics.jsonl")
         write_text(place / "ledger.json", ledger.to_json())
     return Outcome(after, finished, ledger.drawn)
 

@@ -319,7 +319,7 @@ def _trained(spec: Any) -> Any:
     there as null was unknown to older specs."""
     if not isinstance(spec, dict):
         return spec
-    aside = ("attribution", "price_per_hour", "allow_overlap")
+    aside = ("attribution", "price_per_hour", "allow_overlap", "report_to")
     return {key: value for key, value in spec.items() if key not in aside and value is not None}
 
 

@@ -300,6 +300,20 @@ def reward_check(options: Namespace) -> int:
     return checked(options)
 
 
+def watch(options: Namespace) -> int:
+    """Follow a run; see experiments/watch.py."""
+    from experiments.watch import watch as follow
+
+    return follow(options.run, options.every, options.once)
+
+
+def chat(options: Namespace) -> int:
+    """Talk to an arm of a run; see experiments/chat.py."""
+    from experiments.chat import chat as talk
+
+    return talk(options)
+
+
 def doctor(options: Namespace) -> int:
     """Versions, device, the model at hand; exit 1 when something needed is missing."""
     from experiments.environment import surroundings, versions

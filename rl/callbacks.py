@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from evaluation.types import Context
 from lm.ranks import gathered
@@ -36,7 +37,8 @@ class StepRecord(Protocol):
 class StageCallback(TrainerCallback):
     """Writes a stage's journal while a trainer trains.
 
-    `evaluate()` gives the dev score of the live weights, `save(folder)` writes them. The best step
+    `evaluate()` gives the dev score of the live weights, `save(folder)` writes them, `tell` hands
+    figures of ours to the trackers that the trainer reports to. The best step
     is chosen by dev score, the earlier of equals; step 0 is the incoming policy. A step of ours
     makes `updates` optimizer updates, after which the trainer logs.
     """
@@ -51,6 +53,7 @@ class StageCallback(TrainerCallback):
         *,
         eval_every: int,
         updates: int = 1,
+        tell: Callable[[dict[str, float]], None] = lambda figures: None,
     ):
         self.record = record
         self.journal = journal
@@ -59,6 +62,7 @@ class StageCallback(TrainerCallback):
         self.save = save
         self.eval_every = eval_every
         self.updates = updates
+        self.tell = tell
         self.best_step = 0
         self.best_score = 0.0
         self.dev_score: float | None = None
@@ -106,6 +110,7 @@ class StageCallback(TrainerCallback):
         if table is not None:
             self.journal.keep_rollouts(step, table)
         self.journal.log(row)
+        self.tell({f"tasklift/{name}": v for name, v in row.items() if isinstance(v, float | int)})
         if step % self.eval_every == 0 or step == steps:
             self.measure(step)
         shown = {name: row.get(name) for name in ("reward", "score", "loss", "seconds")}
@@ -135,7 +140,21 @@ class StageCallback(TrainerCallback):
         used = self.context.ledger
         row = {"step": step, "phase": "dev", "dev_score": score, "rollouts": used.rollouts}
         self.journal.log({**row, "spent": used.spent()})
+        self.tell({"eval_dev_score": score})
 
     def _sampling_seconds(self) -> float:
         usage = self.context.ledger.usage.get("rollout")
         return usage.seconds if usage else 0.0
+
+
+def tell_trackers(trainer: Any, figures: dict[str, float]) -> None:
+    """Hand figures to the trackers that `trainer` reports to, at its present step.
+
+    Not by `trainer.log`, with which TRL would give away what it collects for its own next line.
+    """
+    names = trainer.args.report_to
+    trackers = tuple(INTEGRATION_TO_CALLBACK[name] for name in names if name != "none")
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, trackers):
+            state, control = trainer.state, trainer.control
+            callback.on_log(trainer.args, state, control, model=trainer.model, logs=dict(figures))

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evaluation.evaluate import evaluate, mean_score
-from evaluation.types import Context, Policy, ScoreFunction, Unfinished
+from evaluation.types import Context, Policy, Reporting, ScoreFunction, Unfinished
 from lm.hf import HFModel
 from lm.ledger import BudgetExhausted, Paused
 from lm.ranks import from_first, is_first, world
 from lm.together import TogetherModel
 from lm.types import ModelError
-from rl.callbacks import StageCallback, StepRecord
+from rl.callbacks import StageCallback, StepRecord, tell_trackers
 from rl.checkpoint_audit import logged_step
 from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
@@ -125,6 +126,7 @@ class WeightMethod:
             lambda folder: save_weights(stage.live, folder),
             eval_every=self.config.eval_every,
             updates=course.updates,
+            tell=partial(tell_trackers, course.trainer),
         )
         if mark is not None:
             watch.resume(mark)
@@ -241,5 +243,11 @@ def trainer_settings(config: WeightsConfig, context: Context, live: HFModel) -> 
         "save_total_limit": 2,  # the older one stands until the newer is sealed
         "logging_steps": 1,
         "disable_tqdm": True,
-        "report_to": "none",
+        **_reported(context.reporting),
     }
+
+
+def _reported(told: Reporting) -> dict[str, Any]:
+    if not told.to:
+        return {"report_to": "none"}
+    return {"report_to": list(told.to), "run_name": told.run, "project": told.project}
