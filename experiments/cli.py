@@ -21,7 +21,7 @@ from lm.ranks import is_first_to_fail, world
 from lm.types import ModelError
 from tasks.types import TaskError
 
-FORMATS = ("terminal", "markdown", "csv", "latex")
+FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
@@ -86,7 +86,7 @@ def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         choices=(*TABLES, "records", "rollouts"),
         help="one table instead of the whole report",
     )
-    report.add_argument("--format", choices=(*FORMATS, "parquet"), default="terminal")
+    report.add_argument("--format", choices=(*FORMATS, "latex", "parquet"), default="terminal")
     report.add_argument("--out", type=Path, metavar="FILE", help="write the table there")
     report.add_argument("--html", type=Path, metavar="FILE", help="write the page there")
     report.add_argument("--figures", type=Path, metavar="DIR", help="write all figures as SVG, PNG")
@@ -104,7 +104,7 @@ def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     compare.add_argument(
         "--margin", type=float, metavar="POINTS", help="is AFTER worse by less than that?"
     )
-    compare.add_argument("--format", choices=FORMATS, default="terminal")
+    compare.add_argument("--format", choices=(*FORMATS, "latex"), default="terminal")
     compare.set_defaults(do=verbs.compare)
 
     failures = verb.add_parser("failures", help="what an arm still gets wrong, with examples")

@@ -88,7 +88,7 @@ def table(
     `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
     baseline to the best other arm. Two arms in `pairs` take a `margin` in score units (see
     `tables.pair`). `error_types` are those of the first of `arms`, else of the best. Below
-    `attribution` its sentences follow, though not in CSV.
+    `attribution` its sentences follow, though not in CSV and LaTeX.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -116,7 +116,8 @@ def table(
     else:
         frame = _about(TABLES[name](run), arms)
     text = render(frame, format, title=escape.plain(title))
-    said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
+    worded = name == "attribution" and format in ("terminal", "markdown")
+    said = _in_words(run, format, arms) if worded else ""
     return f"{text}\n{said}" if said else text
 
 

@@ -78,7 +78,7 @@ class Runs:
             return self.read_rollouts()
         if name not in self._made:
             self._made[name] = self._joined(name)
-        return Table(self._made[name].copy(deep=False))
+        return Table(self._made[name])  # copied on writing
 
     def read_rollouts(self, columns: Sequence[str] = ROLLOUTS) -> pd.DataFrame:
         """What the methods drew to learn from, one row a rollout, a stage that arms share once.

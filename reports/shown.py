@@ -47,10 +47,11 @@ def styled(frame: pd.DataFrame, rows: int = ROWS) -> Styler:
         if name in bold:
             bold.loc[flags, name] = "font-weight: bold"
     numbers = [name for name, number in shown.columns.items() if number]
-    look = Styler(told).hide(axis="index").format(escape="html")
-    look = look.relabel_index([escaped(shown.heading(name)) for name in names], axis="columns")
-    look = look.apply(lambda _: bold, axis=None).set_properties(**{"text-align": "left"})
-    return look.set_properties(subset=pd.Index(numbers), **{"text-align": "right"})
+    look = Styler(told).apply(lambda _: bold, axis=None).set_properties(**{"text-align": "left"})
+    look.set_properties(subset=pd.Index(numbers), **{"text-align": "right"})
+    look.hide(axis="index").format(escape="html")
+    look.relabel_index([escaped(shown.heading(name)) for name in names], axis="columns")
+    return look
 
 
 def html(frame: pd.DataFrame, title: str = "", problems: Mapping[str, str] | None = None) -> str:

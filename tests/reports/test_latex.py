@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_nothing_is_best_alone_and_equals_are_both() -> None:
 
 def test_every_table_compiles(folder: Path, tmp_path: Path) -> None:
     compiles(tmp_path, "\n\\clearpage\n".join(table(folder, name, "latex") for name in TABLES))
+
+
+def test_attribution_is_the_table_alone(folder: Path) -> None:
+    """Its sentences are no LaTeX."""
+    arms = json.loads((folder / "arms.json").read_text())
+    arms[2]["cells"] = {"base": "E0", "prompt": "E1", "weights": "E0", "both": "E2"}
+    (folder / "arms.json").write_text(json.dumps(arms))
+    assert "shots+grpo: from 20.0 %" in table(folder, "attribution")
+    assert table(folder, "attribution", "latex").endswith("\\end{table}\n")
 
 
 def test_whatever_a_model_writes_compiles_and_stays_text(tmp_path: Path) -> None:
