@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,7 @@ def discover(
     return sorted(found, key=lambda s: (s.target != ANY, -s.failures, s.target, s.terms))
 
 
+@lru_cache(maxsize=100_000)
 def in_discovery_half(example_id: str) -> bool:
     """Which half an example is in: the same in every run and for every arm."""
     return hashlib.sha256(f"half\0{example_id}".encode()).digest()[0] < 128

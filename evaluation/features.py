@@ -9,6 +9,7 @@ go with failures every time. Those serve to tell kinds of wrong answers apart, i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -31,6 +32,7 @@ TOKENS = 150  # words, or ends of words, that are asked for in one field
 READ_CHARS = 4_000  # of one text; what fails seldom hangs on the words after them
 WORD = re.compile(r"\w+(?:'\w+)?")
 MISSING = "missing"
+KEPT = 8  # frames of examples whose conditions are remembered, a few MB each at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,30 @@ def conditions(examples: pd.DataFrame, minimum: int) -> Conditions:
     They come in the order in which people would rather read them: plain values of `meta`, lengths
     of the inputs, gold answers, words of the inputs, lists in `meta`, the length of gold. Of those
     that hold of the very same examples the first counts. Numbers are cut at their quantiles;
-    nothing here looks at an outcome.
+    nothing here looks at an outcome. So what several runs asked alike is worked out once: the last
+    `KEPT` are kept.
     """
+    key = _digest(examples, minimum)
+    found = _kept.pop(key, None) or _conditions(examples, minimum)
+    _kept[key] = found  # the last one used stands last
+    while len(_kept) > KEPT:
+        _kept.pop(next(iter(_kept)))
+    return found
+
+
+_kept: dict[bytes, Conditions] = {}
+
+
+def _digest(examples: pd.DataFrame, minimum: int) -> bytes:
+    digest = hashlib.sha256(str(minimum).encode())
+    for name in ("inputs", "meta", "gold"):
+        texts = [str(text) for text in examples[name]]
+        digest.update(json.dumps([len(text) for text in texts]).encode())
+        digest.update("".join(texts).encode(errors="surrogatepass"))
+    return digest.digest()
+
+
+def _conditions(examples: pd.DataFrame, minimum: int) -> Conditions:
     names, features, columns, seen = [], [], [], set()
     for feature, name, holds_E in _all(examples, minimum):
         known = holds_E.tobytes()
@@ -68,7 +92,9 @@ def conditions(examples: pd.DataFrame, minimum: int) -> Conditions:
             features.append(feature)
             columns.append(holds_E)
     none_EC = np.zeros((len(examples), 0), dtype=bool)
-    return Conditions(names, features, np.stack(columns, axis=1) if columns else none_EC)
+    holds_EC = np.stack(columns, axis=1) if columns else none_EC
+    holds_EC.setflags(write=False)  # others get the same
+    return Conditions(names, features, holds_EC)
 
 
 Condition = tuple[str, str, np.ndarray]  # feature, name, of which examples it holds

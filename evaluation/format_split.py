@@ -64,13 +64,17 @@ def format_split(
         failures[0].isin(which).to_numpy(bool) | failures[1].isin(which).to_numpy(bool)
         for which in (["error"], list(format_failures))
     )
-    kind = np.select([error, formal], ["error", "format"], "capability")
+    places = {
+        kind: place for place, kind in enumerate(KINDS)
+    }  # a million texts are slow to compare
+    code = np.select([error, formal], [places["error"], places["format"]], places["capability"])
     difference = both[f"{by}_b"].to_numpy(float) - both[f"{by}_a"].to_numpy(float)
     examples, samples = _samples(both)
     right = both["correct_b"].to_numpy(int) - both["correct_a"].to_numpy(int)
-    parts = {k: float((difference / samples)[kind == k].sum()) / examples for k in KINDS}
-    fixed = {f"{k}_fixed": int((right[kind == k] > 0).sum()) for k in KINDS}
-    broken = {f"{k}_broken": int((right[kind == k] < 0).sum()) for k in KINDS}
+    of = {kind: code == place for kind, place in places.items()}
+    parts = {k: float((difference / samples)[of[k]].sum()) / examples for k in KINDS}
+    fixed = {f"{k}_fixed": int((right[of[k]] > 0).sum()) for k in KINDS}
+    broken = {f"{k}_broken": int((right[of[k]] < 0).sum()) for k in KINDS}
     return FormatSplit(n=examples, delta=sum(parts.values()), **parts, **fixed, **broken)
 
 

@@ -79,21 +79,32 @@ def _add_reports(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     answer.add_argument("run", type=Path, help="runs/NAME")
     answer.set_defaults(do=verbs.answer)
 
-    report = verb.add_parser("report", help="tables of a run folder")
-    report.add_argument("run", type=Path, help="runs/NAME")
-    report.add_argument("--table", choices=TABLES, help="one table instead of the whole report")
-    report.add_argument("--format", choices=FORMATS, default="terminal")
+    report = verb.add_parser("report", help="tables of a run folder, or of several side by side")
+    report.add_argument("run", type=Path, nargs="+", help="runs/NAME")
+    report.add_argument(
+        "--table",
+        choices=(*TABLES, "records", "rollouts"),
+        help="one table instead of the whole report",
+    )
+    report.add_argument("--format", choices=(*FORMATS, "latex", "parquet"), default="terminal")
+    report.add_argument("--out", type=Path, metavar="FILE", help="write the table there")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write the page there")
+    report.add_argument("--figures", type=Path, metavar="DIR", help="write all figures as SVG, PNG")
     report.set_defaults(do=verbs.report)
 
-    compare = verb.add_parser("compare", help="two arms of a run, example by example")
-    compare.add_argument("run", type=Path)
-    compare.add_argument("before", help="an arm")
-    compare.add_argument("after", help="another arm")
+    compare = verb.add_parser(
+        "compare",
+        help="two arms of a run, or two runs, example by example",
+        usage="tasklift compare RUN ARM ARM | RUN[:ARM] RUN[:ARM] [options]",
+    )
+    compare.add_argument("run", help="runs/NAME, or runs/NAME:ARM")
+    compare.add_argument("before", help="an arm of it, or the other run")
+    compare.add_argument("after", nargs="?", help="another arm of it")
     compare.add_argument("--table", choices=COMPARED, help="only this one; default: pairs, flow")
     compare.add_argument(
         "--margin", type=float, metavar="POINTS", help="is AFTER worse by less than that?"
     )
-    compare.add_argument("--format", choices=FORMATS, default="terminal")
+    compare.add_argument("--format", choices=(*FORMATS, "latex"), default="terminal")
     compare.set_defaults(do=verbs.compare)
 
     failures = verb.add_parser("failures", help="what an arm still gets wrong, with examples")

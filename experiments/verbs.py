@@ -44,9 +44,10 @@ def run(options: Namespace) -> int:
 
 
 def _finish(folder: Path) -> int:
-    """Write the report into the run folder; show tripped wires, two tables and the answer."""
+    """Write the reports into the run folder; show tripped wires, two tables and the answer."""
     from experiments.store import write_text
     from reports import load_run, recommendation, report_markdown, table, tripped
+    from reports.page import write_page
 
     done = load_run(folder)
     write_text(folder / "report.md", report_markdown(done))
@@ -54,7 +55,9 @@ def _finish(folder: Path) -> int:
         print(line)
     print(f"\n{table(folder, 'summary')}\n{table(folder, 'pairs')}")
     print(f"{fill(recommendation(done), 100, break_on_hyphens=False)}\n")
+    write_page(done, folder / "report.html")
     print(f"report: {folder / 'report.md'}")
+    print(f"page:   {folder / 'report.html'}")
     return 0
 
 
@@ -68,25 +71,52 @@ def answer(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """One table, or the whole report; in a terminal the whole report is Markdown too."""
-    from reports import load_run, report_markdown, table
+    from reports import load_run, report_markdown
 
     if options.table:
-        print(table(options.run, options.table, options.format), end="")
-    elif options.format == "csv":
-        raise SpecError("--format csv needs one table; add e.g. --table summary")
-    else:
-        print(report_markdown(load_run(options.run)), end="")
+        from experiments.report_files import report_table
+
+        return report_table(options)
+    if options.out or options.format in ("csv", "latex", "parquet"):
+        what = "--out" if options.out else f"--format {options.format}"
+        raise SpecError(f"{what} needs one table; add e.g. --table summary")
+    if len(options.run) > 1:
+        raise SpecError("several runs stand side by side in a table; add e.g. --table summary")
+    options.run = options.run[0]
+    if options.html or options.figures:
+        return _shown(options)
+    print(report_markdown(load_run(options.run)), end="")
+    return 0
+
+
+def _shown(options: Namespace) -> int:
+    """The page, the figures or both, as files."""
+    from reports import load_run
+    from reports.figures import write_figures
+    from reports.page import write_page
+
+    run = load_run(options.run)
+    if options.html:
+        write_page(run, options.html)
+        print(f"page: {options.html}")
+    if options.figures:
+        files = write_figures(run, options.figures)
+        print(f"figures: {len(files) // 2} as SVG and PNG in {options.figures}")
     return 0
 
 
 def compare(options: Namespace) -> int:
-    """The paired difference between two arms, and how failures flowed from one to the other."""
+    """The paired difference between two arms, of one run or of two, and how failures flowed."""
     from reports import table
 
-    arms = (options.before, options.after)
     if options.margin is not None and not 0 < options.margin < 100:
         raise SpecError(f"compare: --margin {options.margin:g}: write points between 0 and 100")
     margin = None if options.margin is None else options.margin / 100
+    if options.after is None:
+        from experiments.report_files import compare_two_runs
+
+        return compare_two_runs(options, margin)
+    arms = (options.before, options.after)
     if options.table:
         given = margin if options.table == "pairs" else None
         print(table(options.run, options.table, options.format, arms=arms, margin=given), end="")

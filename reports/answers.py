@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import CORRECT
+from reports import escape
 from reports.load import Run
 from reports.once import once_a_run
 
@@ -85,10 +86,15 @@ def _counts(outcome: pd.Series) -> dict[str, int]:
 def _shown(answer: Mapping[str, Any]) -> dict[str, str]:
     return {
         "example_id": answer["example_id"],
-        "input": "\n".join(map(str, json.loads(answer["inputs"]).values())),
+        "input": asked(answer["inputs"]),
         "answer": answer["answer"] or answer["text"],
         "gold": answer["gold"],
     }
+
+
+def asked(inputs: str) -> str:
+    """What an example asks, one field a line."""
+    return escape.storable("\n".join(map(str, json.loads(inputs).values())))
 
 
 def _features(metas: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray]]:
@@ -108,11 +114,11 @@ def _features(metas: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray]]:
             if feature not in values:
                 values[feature], value_M[feature] = {}, bytearray(len(metas))
             known = values[feature]
-            value_M[feature][i] = known.setdefault(str(value), len(known) + 1)
+            value_M[feature][i] = known.setdefault(escape.storable(str(value)), len(known) + 1)
             if len(known) > SLICE_VALUES:
                 too_many.add(feature)
     return {
-        feature: (list(known), np.frombuffer(value_M[feature], dtype=np.uint8))
+        escape.storable(feature): (list(known), np.frombuffer(value_M[feature], dtype=np.uint8))
         for feature, known in values.items()
         if feature not in too_many
     }

@@ -7,7 +7,6 @@ examples and confirmed on the other; what is listed here was confirmed, and ofte
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 
 from evaluation.clusters import Cluster, clusters, rule_holds
 from evaluation.discovery import ANY, Subgroup, discover
+from reports.answers import asked
 from reports.load import ReportError, Run
 from reports.once import once_a_run
 from reports.tables import best_arm
@@ -287,7 +287,7 @@ def _rows(answers: pd.DataFrame) -> list[Row]:
 
 
 def _input(row: Row) -> str:
-    return "\n".join(map(str, json.loads(row["inputs"]).values()))
+    return asked(row["inputs"])
 
 
 def _answer(row: Row) -> str:

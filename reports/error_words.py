@@ -43,7 +43,7 @@ def by_arm_shown(run: Run, arm: str | None = None) -> pd.DataFrame:
 def error_types_text(run: Run, arm: str | None = None) -> str:
     """What `--table error_types` prints in a terminal: the tables above, one below another."""
     name = escape.plain(find(run, arm).arm)
-    parts = [f"{_looked_at(run, arm)}\n"]
+    parts = [f"{looked_at(run, arm)}\n"]
     if error_types(run, arm).empty:
         return f"{name}: {NOTHING}{parts[0]}"
     for title, frame in (
@@ -61,16 +61,16 @@ def error_types_markdown(run: Run, arm: str | None = None) -> str:
     groups, kinds = subgroups_shown(run, arm), clusters_shown(run, arm)
     parts = [f"## Where {name} fails\n"]
     if groups.empty and kinds.empty:
-        return "\n".join([*parts, NOTHING, f"{_looked_at(run, arm)}\n"])
+        return "\n".join([*parts, NOTHING, f"{looked_at(run, arm)}\n"])
     if not groups.empty:
         parts += ["Failures concentrate here:\n", render(groups, "markdown")]
     if not kinds.empty:
         parts += ["Wrong answers of one kind:\n", render(kinds, "markdown")]
     parts += ["The same in every arm:\n", render(by_arm_shown(run, arm), "markdown")]
-    return "\n".join([*parts, f"{_looked_at(run, arm)}\n"])
+    return "\n".join([*parts, f"{looked_at(run, arm)}\n"])
 
 
-def _looked_at(run: Run, arm: str | None) -> str:
+def looked_at(run: Run, arm: str | None) -> str:
     found = find(run, arm)
     most = 1 + max(run.answers[seed.eval]["sample"].to_numpy().max() for seed in run.arms)
     few = (

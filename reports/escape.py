@@ -31,6 +31,12 @@ def markdown(text: str, limit: int = LIMIT) -> str:
     return _MARKUP.sub(_literal, plain(text, limit))
 
 
+def storable(text: str) -> str:
+    """`text` with half of a surrogate pair as its escape: Arrow, and so pandas, holds none. JSON
+    may name one, so whatever is parsed again may have it though Parquet had not."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _literal(found: re.Match[str]) -> str:
     markup = found[0]
     if len(markup) > 1:  # of a web address

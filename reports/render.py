@@ -1,6 +1,6 @@
-"""A table as text: for a terminal, for Markdown, or as CSV for another program.
+"""A table as text: for a terminal, for Markdown, LaTeX (latex.py), or as CSV for another program.
 
-The first two round, merge intervals into one cell and escape what a model wrote. CSV keeps every
+The first three round, merge intervals into one cell and escape what a model wrote. CSV keeps every
 digit and every character as it was, quoted; a spreadsheet that opens it may take an answer that
 starts with `=` for a formula, so open it as text.
 """
@@ -12,6 +12,7 @@ import io
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from reports import escape
 
-Format = Literal["terminal", "markdown", "csv"]
+Format = Literal["terminal", "markdown", "csv", "latex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Row = dict[str, Any]
 
@@ -113,6 +114,10 @@ def render(
         return frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     if format == "markdown":
         return _markdown(frame)
+    if format == "latex":
+        from reports.latex import latex
+
+        return latex(frame, title)
     return _terminal(frame, title, width or max(120, shutil.get_terminal_size().columns))
 
 
@@ -156,7 +161,7 @@ class _Texts:
     escaped: Callable[[str], str]
     gap: str
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, bool]:
         """The columns shown, and whether each holds numbers; bounds share their figure's cell."""
         bounds = {bound for pair in _BOUNDS.values() for bound in pair}
@@ -202,3 +207,19 @@ def _figure(name: str, value: float) -> str:
     if not isinstance(value, int):
         return f"{value:.4g}"
     return str(value) if name == "seed" else f"{value:,}"
+
+
+def cells(frame: pd.DataFrame, limit: int = 300) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """A table's headings, each with whether it holds numbers, and its rows, as people read them.
+
+    Invisible characters show as escapes; markup is not escaped, since that is up to the template.
+    """
+    texts = _Texts(frame, lambda text: escape.plain(text, limit), gap=" ")
+    return [
+        (texts.heading(name), is_number) for name, is_number in texts.columns.items()
+    ], texts.rows()
+
+
+def texts(frame: pd.DataFrame, escaped: Callable[[str], str], gap: str) -> _Texts:
+    """The cells of a table as people read them, text through `escaped`; for other formats."""
+    return _Texts(frame, escaped, gap)

@@ -31,7 +31,7 @@ from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
 from reports.wording import MARKDOWN, PLAIN, Style
 
 
-def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
+def ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
     """From which arm to which: those named, else the baseline and the best other one."""
     if len(arms) not in (0, 2):
         raise ReportError(f"flow goes from one arm to another: name two arms, not {len(arms)}")
@@ -40,11 +40,11 @@ def _ends(run: Run, arms: Sequence[str]) -> tuple[str, str]:
 
 
 def _flow(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
-    return flow(run, *_ends(run, arms))
+    return flow(run, *ends(run, arms))
 
 
 def _links(run: Run, arms: Sequence[str] = ()) -> pd.DataFrame:
-    return flow_links(run, *_ends(run, arms)).links
+    return flow_links(run, *ends(run, arms)).links
 
 
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
@@ -88,7 +88,7 @@ def table(
     `flow`, `links` and `pairs` two arms are from and to; without any, the first two go from the
     baseline to the best other arm. Two arms in `pairs` take a `margin` in score units (see
     `tables.pair`). `error_types` are those of the first of `arms`, else of the best. Below
-    `attribution` its sentences follow, though not in CSV.
+    `attribution` its sentences follow, though not in CSV and LaTeX.
 
     Raises ReportError on an unknown table, format or arm, and as `load_run` does.
     """
@@ -116,7 +116,8 @@ def table(
     else:
         frame = _about(TABLES[name](run), arms)
     text = render(frame, format, title=escape.plain(title))
-    said = _in_words(run, format, arms) if name == "attribution" and format != "csv" else ""
+    worded = name == "attribution" and format in ("terminal", "markdown")
+    said = _in_words(run, format, arms) if worded else ""
     return f"{text}\n{said}" if said else text
 
 

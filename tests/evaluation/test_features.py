@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from evaluation.features import conditions
+from evaluation.features import _digest, conditions
 
 
 def frame(inputs, metas, golds=None) -> pd.DataFrame:
@@ -65,3 +65,19 @@ def test_an_answer_plays_no_part():
     """No column but the question's is read: what an answer is like is what failing looks like."""
     examples = frame([{"q": f"what is {i}"} for i in range(10)], [{"a": i < 5} for i in range(10)])
     assert conditions(examples[["inputs", "meta", "gold"]], 2).names
+
+
+def test_the_same_examples_are_worked_out_once_and_others_are_not_taken_for_them():
+    asked = frame(
+        [{"q": "ab"}, {"q": "cb"}, {"q": "ad"}, {"q": "ad"}], [{"hard": 1}] * 2 + [{}] * 2
+    )
+    found = conditions(asked, 1)
+    assert conditions(asked.copy(), 1) is found
+    assert not found.holds_EC.flags.writeable
+    assert len(conditions(asked, 2).names) < len(found.names)
+    for column in asked:
+        turned = asked.assign(**{column: asked[column].tolist()[::-1]})
+        assert conditions(turned, 1) is not found
+    shifted = asked.assign(inputs=['{"q": 1', "23}", '{"q": 4}', '{"q": 5}'])
+    joined = shifted.assign(inputs=['{"q": 12', "3}", '{"q": 4}', '{"q": 5}'])
+    assert _digest(shifted, 1) != _digest(joined, 1)

@@ -87,6 +87,7 @@ def test_an_arm_judged_again_was_judged_before(folder: Path) -> None:
         assert run(folder).returncode == 0
         assert [e["test_reads"] for e in entries(folder)] == [2, 2]
     report = (folder / "runs/echo/report.md").read_text()
+    assert (folder / "runs/echo/report.html").read_text("utf-8").startswith("<!doctype html>")
     assert "read more than once**: 2 times for **a** (seed 0), 2 times for **b** (seed 0)" in report
 
 

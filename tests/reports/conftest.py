@@ -121,3 +121,46 @@ def folder(tmp_path) -> Path:
     for key, outcomes in (("E0", ZERO), ("E1", SHOTS), ("E2", BOTH)):
         _eval(run, key, outcomes)
     return run
+
+
+PROMPT = {"instruction": "Give a form of the verb.", "inputs": ["verb", "tense"], "output": "form"}
+DEMOS = [
+    {"inputs": {"verb": f"walk{i}", "tense": "past"}, "output": f"walked{i}", "reasoning": ""}
+    for i in range(3)
+]
+
+
+def _prompt(folder: Path, **changed: object) -> None:
+    told = PROMPT | {"style": "direct", "demos": []} | changed
+    _write(folder, {"prompt.json": json.dumps(told), "policy.json": json.dumps({"adapter": None})})
+
+
+def _spent(rollouts: int) -> dict:
+    tokens = {"tokens": 12 * rollouts, "completion_tokens": 2 * rollouts, "train_tokens": 0}
+    return {"rollouts": rollouts, "spent": {"seconds": rollouts / 4, **tokens}}
+
+
+@pytest.fixture
+def rich(folder: Path) -> Path:
+    """The same with prompts, learning curves on three axes, training and an attribution."""
+    (folder / "prompt.json").write_text(json.dumps(PROMPT | {"style": "direct", "demos": []}))
+    _prompt(folder / "stages/S1/policy", instruction="Give the right form.", demos=DEMOS)
+    _prompt(folder / "stages/S2/policy", instruction="Give the right form.", demos=DEMOS)
+    dev = [{"step": i, "phase": "dev", "dev_score": i / 8, **_spent(10 * i)} for i in range(4)]
+    train = [
+        {"step": i, "phase": "train", "loss": 0.1, "reward": i / 9, "entropy": 1 / (1 + i)}
+        | {"kl": i / 100, "dead_groups": 0.5, "completion_tokens": 3.0, **_spent(8 * i)}
+        for i in range(1, 8)
+    ]
+    dev_later = [{"step": i, "phase": "dev", "dev_score": 0.5 + i / 40, **_spent(8 * i)}
+                 for i in (0, 4, 7)]  # fmt: skip
+    for key, rows in (("S1", dev), ("S2", [*train, *dev_later])):
+        path = folder / "stages" / key / "metrics.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {"name": "length", "level": "note", "step": 3, "detail": "answers grow longer"}
+    (folder / "stages/S2/audits.json").write_text(json.dumps([found]))
+    _eval(folder, "E3", SHOTS[::-1])
+    arms = json.loads((folder / "arms.json").read_text())
+    arms[2]["cells"] = {"base": "E0", "prompt": "E1", "weights": "E3", "both": "E2"}
+    (folder / "arms.json").write_text(json.dumps(arms))
+    return folder

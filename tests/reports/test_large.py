@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,36 @@ def test_a_million_answers(tmp_path: Path, case: str) -> None:
     # where others use the machine, too, it is the processor's time that says what it takes alone
     assert min(found.wall, found.cpu) < 10, found
     assert found.peak_mb < 2000, found
+
+
+MANY = """
+import json, sys, time
+from reports import load
+from reports.runs import ALL_TABLES
+
+def took(make):
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = make()
+    return min(time.perf_counter() - wall, time.process_time() - cpu), len(found)
+
+runs = load(sys.argv[1])
+told = {"read": took(lambda: runs.runs)}
+print(json.dumps(told | {name: took(lambda: runs.table(name)) for name in ALL_TABLES}))
+"""
+
+
+@pytest.mark.slow
+def test_a_million_answers_over_twenty_runs(tmp_path: Path) -> None:
+    """Reading takes seconds once; then no table does, be it of all runs."""
+    for i in range(20):
+        write_run(tmp_path / f"run{i:02}", Size(8_334))
+    words = [sys.executable, "-c", MANY, str(tmp_path / "*")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["records"][1] == 20 * len(ARMS) * 8_334 > 1_000_000
+    assert found["summary"][1] == 20 * len(ARMS)
+    slow = {name: seconds for name, (seconds, _) in found.items() if seconds >= 10}
+    assert not slow, found
 
 
 def test_what_is_timed_holds_something(tmp_path: Path) -> None:
