@@ -11,14 +11,15 @@ from typing import Any
 
 from experiments.answering import answered
 from experiments.errors import SpecError
+from experiments.plan import digest
 from experiments.prepare import Experiment, prepare
 from experiments.reading import read_mapping
 from experiments.spec import parse_spec
 from experiments.store import RunFolder, open_run
 from tasks.splits import check_disjoint, required_split
-from tasks.types import Example
+from tasks.types import Example, SplitName
 
-FILE = "recheck.json"  # {examples: how many, arms: [{arm, seed, stages, eval, reads}]}
+FILE = "recheck.json"  # {examples: how many, arms: [{arm, seed, stages, exam, eval, evals}]}
 
 
 def recheck(path: Path, limit: int | None = None) -> int:
@@ -34,8 +35,11 @@ def recheck(path: Path, limit: int | None = None) -> int:
     told = RunFolder(path).read("run.json")
     if not told.get("complete"):
         raise SpecError(f"{path}: is not finished; run its spec again first")
+    where = path.resolve()
+    if where.name != spec.name:
+        raise SpecError(f"{path}: holds the run {spec.name!r}; give the folder that name first")
     experiment = prepare(spec, path / told.get("base", "."))
-    with open_run(spec, path.parent) as folder:
+    with open_run(spec, where.parent) as folder:
         entries = [entry for entry in folder.arms() if entry["eval"]]
         if any(entry["exam"] != experiment.exam for entry in entries):
             raise SpecError(f"{path}: its task or its model is another by now; run its spec again")
@@ -53,11 +57,21 @@ def _unseen(experiment: Experiment, limit: int | None) -> list[Example]:
             f'task "{experiment.task.name}": the run has asked all of test; write fewer into '
             "splits: {test: …} to keep some unseen"
         )
-    if limit is not None and limit > len(rest):
-        raise SpecError(f"--limit: only {len(rest)} test examples are unseen; write fewer")
-    unseen = rest[:limit]
-    check_disjoint({"train": experiment.train, "dev": experiment.dev, "test": unseen})
-    return unseen
+    asked = required_split(experiment.task, "test", experiment.tested)
+    known: dict[SplitName, list[Example]] = {
+        "train": list(experiment.train),
+        "dev": [*experiment.dev, *asked],
+        "test": rest,
+    }
+    overlaps = check_disjoint(known, allow_overlap=True)
+    seen = {overlap.id for overlap in overlaps if overlap.split == "test"}
+    unseen = [example for example in rest if example.id not in seen]
+    if not unseen or (limit is not None and limit > len(unseen)):
+        raise SpecError(
+            f"only {len(unseen)} test examples are unseen ({len(seen)} more stand in train, dev or "
+            "what test has asked); write --limit accordingly, or a larger test split"
+        )
+    return unseen[:limit]
 
 
 def _asked(
@@ -67,11 +81,13 @@ def _asked(
     stages = entry["stages"]
     policy = folder.load_policy(stages[-1], source) if stages else experiment.start
     label = f"recheck {entry['arm']}, seed {entry['seed']}"
-    key = answered(experiment, folder, policy, unseen, label, split=f"unseen-{len(unseen)}")
-    named = {name: entry[name] for name in ("arm", "seed", "stages")}
-    reads = 1 + sum(
-        row["reads"]
+    content = digest([[e.id, dict(e.inputs), e.answer, dict(e.meta)] for e in unseen])
+    key = answered(experiment, folder, policy, unseen, label, split=f"unseen {content}")
+    named = {name: entry[name] for name in ("arm", "seed", "stages", "exam")}
+    before = [
+        old
         for row in folder.read(FILE).get("arms", [])
-        if (row["arm"], row["seed"]) == (entry["arm"], entry["seed"]) and row["eval"] != key
-    )
-    return {**named, "eval": key, "reads": reads}
+        if (row["arm"], row["seed"]) == (entry["arm"], entry["seed"])
+        for old in row["evals"]
+    ]
+    return {**named, "eval": key, "evals": list(dict.fromkeys([*before, key]))}

@@ -120,6 +120,11 @@ class RunFolder:
             # once evaluated they stay, even when they are no longer asked for
             kept = bool(cells) and all(map(self.has_answers, cells.values()))
             entries.append({**entry, "cells": cells} if kept or arm in crossed else entry)
+        judged = {(entry["arm"], entry["eval"]) for entry in entries}
+        for entry in entries:  # a reason to stop holds as long as the arm it was held against
+            why = entry.get("stopped")
+            if why and (why["against"], why["rival"]) not in judged:
+                del entry["stopped"]
         return entries
 
     def is_complete(self, arms: Sequence[Arm], crossed: Sequence[Arm], exam: str) -> bool:
@@ -147,9 +152,11 @@ class RunFolder:
     def note_stopped(self, arm: Arm, why: Mapping[str, Any]) -> None:
         """Note that an arm's evaluation ended early, and why; test has judged it all the same."""
         entries = self.arms()
+        rival = next(e["eval"] for e in entries if e["arm"] == why["against"])
         for entry in entries:
             if (entry["arm"], entry["seed"]) == (arm.name, arm.seed):
-                entry.update(stopped=dict(why), test_reads=entry["test_reads"] + 1)
+                told = {**why, "rival": rival}
+                entry.update(stopped=told, test_reads=entry["test_reads"] + 1)
         self.write("arms.json", entries)
 
     def note_cells(self, arm: Arm, keys: Mapping[str, str]) -> None:

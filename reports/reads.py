@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 
@@ -14,25 +15,41 @@ TOLD = ("against", "n", "of", "delta", "high", "alpha")
 STOPPED = ("arm", "seed", "against", "n", "of", "delta", "delta_at_most", "alpha")
 
 
+def listed(run: Run) -> list[dict[str, Any]]:
+    """The rows of arms.json: all arms, also those that are not evaluated. Raises ReportError."""
+    path = run.path / "arms.json"
+    try:
+        return [dict(row) for row in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise ReportError(f"{path} cannot be read ({error}); run the spec again") from error
+
+
 def reads(run: Run) -> pd.DataFrame:
     """How often test judged an arm of this name and seed, one row each; columns `READS`.
 
-    It was judged again when its chain, its task or its sampling changed after the last time.
+    It was judged again when its chain, its task or its sampling changed after the last time. Arms
+    that `stop_early` stopped were judged, too.
     """
-    rows = [(arm.arm, arm.seed, arm.test_reads) for arm in run.arms]
+    evaluated = {(arm.arm, arm.seed) for arm in run.arms}
+    rows = [
+        (row["arm"], row["seed"], row.get("test_reads", 1))
+        for row in listed(run)
+        if (row["arm"], row["seed"]) in evaluated or row.get("stopped")
+    ]
     return pd.DataFrame(rows, columns=pd.Index(READS))
 
 
 def reads_markdown(run: Run) -> str:
     """One line where test judged every arm once; else who was judged how often, and the catch."""
-    again = [arm for arm in run.arms if arm.test_reads > 1]
-    if not again:
+    counts = reads(run)
+    again = counts[counts["test_reads"] > 1]
+    if again.empty:
         return "Test was read once for each arm.\n"
     named = ", ".join(
-        f"{arm.test_reads} times for **{escape.markdown(arm.arm)}** (seed {arm.seed})"
-        for arm in again
+        f"{row.test_reads} times for **{escape.markdown(str(row.arm))}** (seed {row.seed})"
+        for row in again.itertuples()
     )
-    rest = "; once for each other arm" if len(again) < len(run.arms) else ""
+    rest = "; once for each other arm" if len(again) < len(counts) else ""
     return (
         f"> **Test was read more than once**: {named}{rest}. Whoever changed these arms in between "
         "could know how they had scored, so test may have helped to choose them: their scores "
@@ -48,10 +65,6 @@ def stopped(run: Run) -> pd.DataFrame:
     ones, in score units. With a chance of 1 - `alpha` the true difference is below `delta_at_most`,
     however often it was looked at. Such an arm stands in no other table.
     """
-    path = run.path / "arms.json"
-    try:
-        listed = [row for row in json.loads(path.read_text("utf-8")) if row.get("stopped")]
-        rows = [(row["arm"], row["seed"], *map(row["stopped"].get, TOLD)) for row in listed]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ReportError(f"{path} cannot be read ({error}); run the spec again") from error
+    told = [row for row in listed(run) if row.get("stopped")]
+    rows = [(row["arm"], row["seed"], *map(row["stopped"].get, TOLD)) for row in told]
     return pd.DataFrame(rows, columns=pd.Index(STOPPED))

@@ -14,6 +14,7 @@ from evaluation.compare import adjust
 from evaluation.records import mean_scores, read_answers
 from evaluation.seeds import compare_seeds, score_seeds
 from reports.load import ReportError, Run
+from reports.reads import listed
 from reports.tables import arm_scores, right_or_wrong, said, versus
 
 RECHECK = (
@@ -71,9 +72,15 @@ def _against_baseline(run: Run, base: dict[int, Row], own: dict[int, Row]) -> An
 
 def _of(run: Run, name: str) -> dict[int, Row]:
     """What was asked of the arm as it stands, by seed."""
-    stages = {arm.seed: list(arm.stages) for arm in run.arms if arm.arm == name}
-    rows = [row for row in _read(run) if row["arm"] == name]
-    return {row["seed"]: row for row in rows if stages.get(row["seed"]) == row["stages"]}
+    stands = {arm.seed: [*arm.stages] for arm in run.arms if arm.arm == name}
+    exams = {(row["arm"], row["seed"]): row.get("exam") for row in listed(run)}
+    return {
+        row["seed"]: row
+        for row in _read(run)
+        if row["arm"] == name
+        and stands.get(row["seed"]) == row["stages"]
+        and exams.get((name, row["seed"])) == row["exam"]
+    }
 
 
 def _read(run: Run) -> Sequence[Row]:
@@ -82,7 +89,8 @@ def _read(run: Run) -> Sequence[Row]:
         rows = json.loads(path.read_text("utf-8"))["arms"] if path.is_file() else []
         return [
             {
-                **{name: row[name] for name in ("arm", "seed", "stages", "reads")},
+                **{name: row[name] for name in ("arm", "seed", "stages", "exam")},
+                "reads": len(row["evals"]),
                 "scores": mean_scores(
                     read_answers(run.path / "evals" / row["eval"] / "records.parquet")
                 ),

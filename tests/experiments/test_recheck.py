@@ -53,7 +53,7 @@ def test_all_arms_are_asked_what_no_one_has_seen(
     assert main(["recheck", str(run)]) == 0
     assert "again: recheck" in capsys.readouterr().out
     told = json.loads((run / "recheck.json").read_text())
-    assert told["examples"] == 36 and [row["reads"] for row in told["arms"]] == [1, 1]
+    assert told["examples"] == 36 and [len(row["evals"]) for row in told["arms"]] == [1, 1]
     places = [run / "evals" / row["eval"] for row in told["arms"]]
     answers = [read_answers(place / "records.parquet") for place in places]
     for own in answers:
@@ -78,17 +78,39 @@ def test_what_was_asked_is_not_asked_again_but_other_examples_are_and_it_is_coun
     assert recheck(load_run(run))["reads"].tolist() == [2, 2]
     rows = [pq.read_metadata(p).num_rows for p in run.glob("evals/*/records.parquet")]
     assert sorted(rows) == [10, 10, 24, 24, 36, 36]
-
-
-def test_an_arm_changed_since_is_left_out(run: Path, kinds_task: str) -> None:
     assert main(["recheck", str(run), "--limit", "10"]) == 0
-    methods = {"quick": {**SPEC["methods"]["quick"], "steps": 7}}
-    kept = run.rename(run.with_name("kept"))
-    assert main(command(run.parent.parent, kinds_task, methods=methods)) == 0
-    shutil.copy(kept / "recheck.json", run)
-    shutil.copytree(kept / "evals", run / "evals", dirs_exist_ok=True)
-    assert recheck(load_run(kept))["arm"].tolist() == ["zero-shot", "quick"]
-    assert recheck(load_run(run))["arm"].tolist() == ["zero-shot"]
+    assert recheck(load_run(run))["reads"].tolist() == [2, 2]  # what was read stays read
+
+
+def test_a_folder_of_another_name_is_refused_and_the_working_folder_may_be_the_run(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    assert main(["recheck", ".", "--limit", "3"]) == 0
+    assert not (run / "again").exists()
+    moved = run.rename(run.with_name("kept"))
+    assert main(["recheck", str(moved)]) == 2
+    assert "'again'" in capsys.readouterr().err and not run.exists()
+
+
+def test_other_examples_are_asked_anew_and_what_test_has_asked_is_not_unseen(
+    run: Path, kinds_task: str
+) -> None:
+    """The task's hash knows nothing of a file it reads; nor need ids tell a repeated question."""
+    reading = "extra = open(__file__[:-10] + 'extra.txt').read()\n        return [Example"
+    asked = "{name} {i if i != 59 else 0}{extra if i == 58 else str()}"
+    task = kinds_task.replace("return [Example", reading).replace("{name} {i}", asked)
+    folder = run.parent.parent
+    shutil.rmtree(run)
+    (folder / "extra.txt").write_text("")
+    assert main(command(folder, task)) == 0
+    assert main(["recheck", str(run)]) == 0
+    told = json.loads((run / "recheck.json").read_text())
+    assert told["examples"] == 35  # the last repeats the first, which test has asked
+    (folder / "extra.txt").write_text(" or so")
+    assert main(["recheck", str(run)]) == 0
+    again = json.loads((run / "recheck.json").read_text())
+    assert again["arms"][0]["eval"] != told["arms"][0]["eval"]
 
 
 @pytest.mark.parametrize(("test", "limit", "said"), [(None, [], "all of test"), (24, ["37"], "36")])

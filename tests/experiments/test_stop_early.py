@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from experiments.cli import main
-from reports import load_run, pairs, recommendation, report_markdown, stopped, summary
+from experiments.prepare import prepare
+from experiments.spec import load_spec
+from experiments.store import RunFolder
+from reports import load_run, pairs, reads, recommendation, report_markdown, stopped, summary
 
 GRPO = {"steps": 12, "prompts_per_step": 2, "group_size": 4, "eval_every": 1, "checkpoint_every": 6}
 SPEC: dict[str, Any] = {
@@ -78,6 +81,24 @@ def test_again_nothing_is_asked(early: Path, capsys: pytest.CaptureFixture[str])
     assert {p: p.read_bytes() for p in early.glob("evals/*/*")} == before
     assert (early / "run.json").read_text() == told
     assert "stopped" not in capsys.readouterr().out.split("early: summary")[0]
+
+
+def test_a_reason_to_stop_ends_with_the_arm_it_was_held_against(early: Path) -> None:
+    spec = load_spec(early.parent.parent / "spec.yaml")
+    experiment = prepare(spec, early.parent.parent)
+    folder = RunFolder(early)
+    before = folder.arms()
+    folder.plan_arms(experiment.plan.arms, [], experiment.exam)
+    assert folder.arms() == before
+    changed = [{**e, "stages": ["other"]} if e["arm"] == "quick" else e for e in before]
+    folder.write("arms.json", changed)
+    folder.plan_arms(experiment.plan.arms, [], experiment.exam)
+    try:
+        assert not any(entry.get("stopped") for entry in folder.arms())
+        assert reads(load_run(early))["arm"].tolist() == ["zero-shot"]
+    finally:
+        folder.write("arms.json", before)
+    assert reads(load_run(early))["arm"].tolist() == ["quick", "zero-shot", "slow"]
 
 
 def test_without_it_the_arm_is_asked_everything_anew(early: Path, kinds_task: str) -> None:
