@@ -158,7 +158,6 @@ def _drawn(
             found.prompts[a.policy],
             subject.examples[a.example_id],
             a.text,
-            len(a.text.split()),
         )
         for a in found.answers
     ]

@@ -93,4 +93,4 @@ def curve_of(training: Training, subject: Subject, model: LanguageModel) -> pd.D
 def answer_of(training: Training, subject: Subject, row: dict[str, Any], source: str) -> Answer:
     """A row of rollouts.parquet as an answer."""
     example = subject.examples[row["example_id"]]
-    return Answer(source, training.prompt, example, row["text"], len(row["token_ids"]))
+    return Answer(source, training.prompt, example, row["text"], tuple(row["token_ids"]))

@@ -37,7 +37,8 @@ class Answer:
 @dataclass(frozen=True)
 class Pair:
     """`chosen` is the better answer to `chat`. `question` tells pairs of one question from others:
-    the example's id, or the chat itself where there is no example."""
+    what is asked last, so that other words in front of it, or another id, make no other question.
+    """
 
     question: str
     chat: Chat
@@ -71,8 +72,9 @@ def make_pairs(
     chosen = [queue[turn] for turn in range(max(map(len, queues), default=0))
               for queue in queues if turn < len(queue)]  # fmt: skip
     return [
-        Pair(better.example_id, chat_of(better), better.text, worse.text)
+        Pair(question_of(chat), chat, better.text, worse.text)
         for better, worse in chosen[:most]
+        for chat in [chat_of(better)]
     ]
 
 
@@ -144,11 +146,10 @@ def read_pairs(
     `forbidden` examples, which dev and test are.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
     except (OSError, ValueError) as error:
         raise RewardError(f"{path}: cannot be read ({error}); name a JSONL file") from None
-    known = {_text(prompt.messages(e.inputs)): e.id for e in examples.values()}
-    asked_elsewhere = {_asked(prompt.messages(example.inputs)) for example in forbidden}
+    asked_elsewhere = {question_of(prompt.messages(example.inputs)) for example in forbidden}
     named_elsewhere = {example.id for example in forbidden} - examples.keys()
     found: dict[Any, Pair] = {}
     for number, line in enumerate(lines, 1):
@@ -159,8 +160,8 @@ def read_pairs(
         if str(row.get("example_id")) in named_elsewhere:
             raise RewardError(f"{where}: {row['example_id']!r} is of dev or test; leave it out")
         chat = _chat(row, where, prompt, examples)
-        pair = Pair(known.get(_text(chat), _text(chat)), chat, row["chosen"], row["rejected"])
-        if _asked(pair.chat) in asked_elsewhere:
+        pair = Pair(question_of(chat), chat, row["chosen"], row["rejected"])
+        if pair.question in asked_elsewhere:
             raise RewardError(f"{where}: asks a question of dev or test; leave it out")
         found.setdefault((pair.question, pair.chosen, pair.rejected), pair)
     for question, chosen, rejected in found:
@@ -219,10 +220,6 @@ def _is_chat(value: Any) -> bool:
     )  # fmt: skip
 
 
-def _asked(chat: Chat) -> str:
+def question_of(chat: Chat) -> str:
     """What the question is, whatever stands in front of it."""
     return " ".join(chat[-1]["content"].split())
-
-
-def _text(chat: Chat) -> str:
-    return json.dumps(chat, sort_keys=True, ensure_ascii=False)

@@ -134,6 +134,25 @@ def test_people_name_the_question_in_three_ways(tmp_path):
     assert [p.question for p in found[:3]] == ["go"] * 3 and found[3].question != "go"
 
 
+def test_other_words_in_front_or_another_id_make_no_other_question(tmp_path):
+    other = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " go"}]
+    found = read(tmp_path, {"example_id": "go", **BOTH}, {"prompt": other, **BOTH})
+    assert [p.question for p in found] == ["go"]
+    with pytest.raises(RewardError, match="the other way round"):
+        turned = {"prompt": other, "chosen": "goed", "rejected": "went"}
+        read(tmp_path, {"example_id": "go", **BOTH}, turned)
+    twins = [Answer(key, text, score) for key in "xy" for text, score in (("a", 1.0), ("b", 0.0))]
+    same = make_pairs(twins, lambda _: PROMPT.messages({"verb": "go"}), most=9, seed=0)
+    with pytest.raises(RewardError, match="pairs of 1 questions"):
+        split_pairs(same, 0)
+
+
+def test_a_line_ends_where_json_lines_end(tmp_path):
+    row = {"example_id": "go", "chosen": "went\u2028there\x85", "rejected": "goed"}
+    [pair] = read(tmp_path, json.dumps(row, ensure_ascii=False))
+    assert pair.chosen == row["chosen"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
