@@ -6,6 +6,7 @@ or from people, in JSONL. A reward model learns from some questions and is exami
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import defaultdict
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from reward_models.types import RewardError
-from tasks.types import Example, Prompt
+from tasks.types import Example, Message, Prompt
 
 Chat = list[dict[str, str]]
 HELD_OUT = 0.2  # of the questions
@@ -69,13 +70,33 @@ def make_pairs(
         if queue:
             queues.append(queue)
     rng.shuffle(queues)
-    chosen = [queue[turn] for turn in range(max(map(len, queues), default=0))
-              for queue in queues if turn < len(queue)]  # fmt: skip
+    chosen = _in_turns(queues)
     return [
         Pair(question_of(chat), chat, better.text, worse.text)
         for better, worse in chosen[:most]
         for chat in [chat_of(better)]
     ]
+
+
+T = TypeVar("T")
+
+
+def sampled_pairs(pairs: Sequence[Pair], most: int, seed: int) -> list[Pair]:
+    """At most `most` of the pairs, drawn at random, every question giving one before any gives a
+    second; all of them, as they stand, where they are not more."""
+    if len(pairs) <= most:
+        return list(pairs)
+    rng = random.Random(f"sampled pairs/{seed}")
+    queues: dict[str, list[Pair]] = defaultdict(list)
+    for pair in rng.sample(pairs, len(pairs)):
+        queues[pair.question].append(pair)
+    return _in_turns(list(queues.values()))[:most]
+
+
+def _in_turns(queues: Sequence[Sequence[T]]) -> list[T]:
+    """The first of each queue, then the second of each, and so on."""
+    turns = range(max(map(len, queues), default=0))
+    return [queue[turn] for turn in turns for queue in queues if turn < len(queue)]
 
 
 def _by_example(answers: Sequence[Answer]) -> Mapping[str, list[Answer]]:
@@ -220,6 +241,11 @@ def _is_chat(value: Any) -> bool:
     )  # fmt: skip
 
 
-def question_of(chat: Chat) -> str:
+def question_of(chat: Sequence[Message]) -> str:
     """What the question is, whatever stands in front of it."""
     return " ".join(chat[-1]["content"].split())
+
+
+def question_digest(question: str) -> str:
+    """What a card keeps of a question that was learned from."""
+    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:12]

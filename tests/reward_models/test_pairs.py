@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_models import pairs as room
-from reward_models.pairs import Answer, Pair, make_pairs, read_pairs, split_pairs
+from reward_models.pairs import Answer, Pair, make_pairs, read_pairs, sampled_pairs, split_pairs
 from reward_models.types import RewardError
 from tasks.types import Demo, Example, Prompt
 
@@ -105,6 +105,14 @@ def test_held_out_pairs_are_of_other_questions(seed, count):
     assert not {p.question for p in train} & {p.question for p in held_out}
     assert len(train) + len(held_out) == len(given) and train and held_out
     assert len({p.question for p in held_out}) == max(1, round(0.2 * count))
+
+
+def test_a_sample_of_pairs_has_every_question_first_and_hangs_on_the_seed():
+    given = [Pair(f"q{i // 3}", [], f"a{i}", "b") for i in range(30)]  # a question's stand together
+    found = sampled_pairs(given, 10, 0)
+    assert {p.question for p in found} == {p.question for p in given}
+    assert found == sampled_pairs(given, 10, 0) != sampled_pairs(given, 10, 1)
+    assert sampled_pairs(given, 30, 0) == given
 
 
 def test_one_question_cannot_be_split():
