@@ -170,7 +170,7 @@ class FiguresOnly(TensorBoardCallback):
     paths: event files lie in the run folder, and that is passed on."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        told = SimpleNamespace(output_dir=args.output_dir, to_json_string=lambda: "{}")
+        told: Any = SimpleNamespace(output_dir=args.output_dir, to_json_string=lambda: "{}")
         super().on_train_begin(told, state, control)
 
 
