@@ -140,13 +140,16 @@ def fields_of(text: str, prompt: Prompt) -> dict[str, str]:
 
 
 def _pipe(answer: Callable[[str], str]) -> None:
-    """One line out for each line in, an empty one for an empty one."""
+    """One line out for each line in, an empty one for an empty one; where a question is too long,
+    the reason in parentheses."""
     for number, text in enumerate(sys.stdin, 1):
         question = text.rstrip("\r\n")
         try:
             said = answer(question) if question.strip() else ""
         except SpecError as error:
             raise SpecError(f"chat: line {number} {error}") from None
+        except ModelError as error:
+            said = f"({error})"
         print(plain(said, LONGEST), flush=True)
 
 

@@ -52,10 +52,11 @@ def code_files(config: Mapping[str, Any], base: Path) -> list[Path]:
     """The Python files, rubrics and schemas that `config` names, as far as they exist."""
     found = locate_code(config, base)
     names = [str(value) for key, value in found.items() if key != "reward" and _is_code(value)]
-    names += [m.name for m in _mentions(found) if m.kind in ("code", "text")]
+    names += [m.name for m in _mentions(found) if m.kind == "code"]
     matches = [_FILE.fullmatch(name) for name in names]
-    files = [Path(match["file"]).expanduser() for match in matches if match]
-    return [file for file in files if file.is_file()]
+    files = [match["file"] for match in matches if match]
+    files += [m.name for m in _mentions(found) if m.kind == "text"]  # whatever its suffix
+    return [path for file in files if (path := Path(file).expanduser()).is_file()]
 
 
 def code_digest(config: Mapping[str, Any], base: Path) -> list[str]:

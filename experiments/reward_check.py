@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +23,13 @@ from lm.ledger import Ledger
 from reports import escape
 from reports.plot import Curve, svg
 from reports.render import Format, render
+from reward_models.card import read_card
 from reward_models.compose import absolute
 from reward_models.config import AnyReward, name_of, parse_reward
 from reward_models.load import check_reward, is_folder, load_reward
+from reward_models.mentions import mentions
 from reward_models.overoptimization import best_of_n_curve, best_of_n_lines, rl_line
+from reward_models.pairs import question_of
 from reward_models.rules import RULES, VERDICTS, Line, verdict
 from reward_models.subject import Answer, Subject
 from reward_models.trust import check
@@ -49,10 +53,13 @@ def reward_check(options: Namespace) -> int:
     subject = _subject(reward, task, [*splits["train"], *splits["dev"]], ledger)
     curved = _curved(options)
     kept = [training for origin in origins for training in trainings(origin)]
-    answers = _sampled(_kept_answers(kept, subject), options.answers, options.seed)
+    unseen = _unseen(reward, _kept_answers(kept, subject), Prompt.of(task))
+    answers = _sampled(unseen, options.answers, options.seed)
     drawn: list[Answer] = []
     if options.draw or not (kept or curved):
         drawn = _drawn(options, task, subject, splits["dev"][: options.examples], ledger)
+    if kept and not (answers or drawn or curved):
+        raise SpecError("reward-check: no kept answer is left to look at; add --draw 8")
     lines = _lines(subject, [*answers, *drawn], drawn, reward, options.seed)
     curve = _curve(options, curved, subject, drawn, ledger)
     if curve is not None and curved is not None:
@@ -122,6 +129,25 @@ def _kept_answers(kept: Sequence[Training], subject: Subject) -> list[Answer]:
     return found
 
 
+def _unseen(reward: AnyReward, answers: Sequence[Answer], bare: Prompt) -> list[Answer]:
+    """Those to questions that no reward model in `reward` has learned from: on the others it says
+    what it was told. How many those are is printed."""
+    cards = [read_card(Path(m.name).expanduser()) for m in mentions(reward) if m.kind == "folder"]
+
+    def learned(answer: Answer) -> bool:
+        chats = [prompt.messages(answer.example.inputs) for prompt in (bare, answer.prompt)]
+        return any(card.learned_from(question_of(chat)) for card in cards for chat in chats)
+
+    unseen = [answer for answer in answers if not learned(answer)]
+    if count := len(answers) - len(unseen):
+        print(
+            f"reward-check: {count:,} of {len(answers):,} kept answers left out; the reward model "
+            "has learned from their questions",
+            file=sys.stderr,
+        )
+    return unseen
+
+
 def _sampled(answers: Sequence[Answer], limit: int, seed: int) -> list[Answer]:
     """About `limit` answers, as many of each source: all those to examples drawn at random."""
     rng, kept = random.Random(f"reward-check/{seed}"), set()
@@ -158,7 +184,6 @@ def _drawn(
             found.prompts[a.policy],
             subject.examples[a.example_id],
             a.text,
-            len(a.text.split()),
         )
         for a in found.answers
     ]
@@ -175,13 +200,19 @@ def _lines(
         return []
     learned = isinstance(reward, str) and is_folder(reward)
     lines = check(subject, answers, seed, logits=learned)
-    return [*lines, *best_of_n_lines(*by_example(subject, drawn), seed)]
+    return [*lines, *_best_of_n_lines(subject, drawn, seed)]
+
+
+def _best_of_n_lines(subject: Subject, drawn: Sequence[Answer], seed: int) -> list[Line]:
+    rewards, scores, ids = by_example(subject, drawn)
+    return best_of_n_lines(rewards, scores, seed, ids)
 
 
 def by_example(
     subject: Subject, drawn: Sequence[Answer]
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Rewards and scores of drawn answers by example and policy, without those that lack either."""
+) -> tuple[list[list[float]], list[list[float]], list[str]]:
+    """Rewards and scores of drawn answers by example and policy, without those that lack either;
+    and of each group the example's id."""
     groups: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     paid, scores = subject.paid(drawn), subject.worth(drawn)
     for answer, reward, score in zip(drawn, paid, scores, strict=True):
@@ -189,7 +220,8 @@ def by_example(
             group = groups.setdefault((answer.source, answer.example.id), ([], []))
             group[0].append(reward)
             group[1].append(score.value)
-    return [g[0] for g in groups.values()], [g[1] for g in groups.values()]
+    rewards, scores = ([group[i] for group in groups.values()] for i in (0, 1))
+    return rewards, scores, [example_id for _, example_id in groups]
 
 
 def _curve(
@@ -204,7 +236,8 @@ def _curve(
     if curved is None:
         if not drawn:
             raise SpecError(f"--curve {BEST_OF}: of which answers? add --draw 32")
-        return best_of_n_curve(*by_example(subject, drawn), options.seed)
+        rewards, scores, ids = by_example(subject, drawn)
+        return best_of_n_curve(rewards, scores, options.seed, ids)
     from lm.hf import load_model
 
     spec, start = curved.spec.model, curved.start

@@ -73,7 +73,8 @@ def trainings(origin: Origin) -> list[Training]:
 def curve_of(training: Training, subject: Subject, model: LanguageModel) -> pd.DataFrame:
     """The curve along the stage; `model` holds the weights it began with.
 
-    Raises SpecError when none of its rollouts belongs to an example of the task.
+    Raises SpecError when none of its rollouts belongs to an example of the task, or when none has
+    both a reward and a score.
     """
     rows = [row for row in training.rollouts() if row["example_id"] in subject.examples]
     if not rows:
@@ -87,10 +88,15 @@ def curve_of(training: Training, subject: Subject, model: LanguageModel) -> pd.D
         for row, before, reward, score in zip(rows, start, paid, scores, strict=True)
         if reward is not None and score.failure != "error"
     ]
+    if not rollouts:
+        raise SpecError(
+            f"--curve: no rollout of {training.folder} has both a reward and a score; see what the "
+            "reward says of them with --from"
+        )
     return rl_curve(rollouts, training.dev())
 
 
 def answer_of(training: Training, subject: Subject, row: dict[str, Any], source: str) -> Answer:
     """A row of rollouts.parquet as an answer."""
     example = subject.examples[row["example_id"]]
-    return Answer(source, training.prompt, example, row["text"], len(row["token_ids"]))
+    return Answer(source, training.prompt, example, row["text"], tuple(row["token_ids"]))

@@ -14,10 +14,18 @@ from experiments.errors import SpecError
 from experiments.plan import digest
 from experiments.progress import Lines
 from experiments.reward_answers import Gathered, Origin, draw, drawing, rollouts
-from experiments.store import without_home, write_text
+from experiments.store import RunFolder, without_home, write_text
 from lm.ledger import Ledger
 from reward_models.margins import Figures
-from reward_models.pairs import Answer, Chat, Pair, make_pairs, read_pairs, split_pairs
+from reward_models.pairs import (
+    Answer,
+    Chat,
+    Pair,
+    make_pairs,
+    read_pairs,
+    sampled_pairs,
+    split_pairs,
+)
 from tasks.load import load_task, task_hash
 from tasks.splits import required_split
 from tasks.types import Prompt, Task
@@ -36,7 +44,7 @@ def reward_train(options: Namespace) -> int:
     resolve(options.model)
     from reward_models.training import Training, held_out_figures, train_reward, work_folder
 
-    _begin(options, task, work_folder(options.out))
+    _begin(options, task, origins, work_folder(options.out))
     pairs, said = _pairs(options, task, origins, work_folder(options.out) / "drawn")
     train, held_out = split_pairs(pairs, options.seed)
     print(_sentence(train, held_out, said), flush=True)
@@ -70,9 +78,11 @@ def _check(options: Namespace) -> list[Origin]:
     out: Path = options.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(f"--out {str(out)!r}: there is something already; name a new folder")
-    for name, value in (("margin", options.margin), ("learning-rate", options.learning_rate or 1)):
-        if not 0 <= value < math.inf:
-            raise SpecError(f"--{name} {value:g}: write a number that is not negative")
+    rate: float | None = options.learning_rate
+    if not 0 <= options.margin < math.inf:
+        raise SpecError(f"--margin {options.margin:g}: write a number that is not negative")
+    if rate is not None and not 0 < rate < math.inf:
+        raise SpecError(f"--learning-rate {rate:g}: write a number above 0, such as 3e-4")
     if not 0 <= options.seed < 2**31:
         raise SpecError(f"--seed {options.seed}: write 0 or more, below 2147483648")
     origins = [Origin.of(text) for text in options.sources]
@@ -85,16 +95,31 @@ def _check(options: Namespace) -> list[Origin]:
     return origins
 
 
-def _begin(options: Namespace, task: Task, work: Path) -> None:
-    """Make the folder to work in; what another command has left there is removed."""
+def _begin(options: Namespace, task: Task, origins: Sequence[Origin], work: Path) -> None:
+    """Make the folder to work in; what another command has left there is removed, and what this
+    one drew with other weights."""
     asked = {
         name: str(value)
         for name, value in vars(options).items()
         if name not in ("do", "verb", "out", "device")
     }
     content = options.pairs.read_bytes().hex() if options.pairs and options.pairs.is_file() else ""
-    key = digest(asked, task_hash(task), content)
+    from lm.source import resolve, weights_fingerprint
+
+    drawers = [
+        [entry["arm"], entry["seed"], entry["stages"]]
+        for origin in origins
+        for entry in RunFolder(origin.run).arms()
+        if entry["arm"] in origin.arms()
+    ]
+    weights = weights_fingerprint(resolve(options.model))
+    key = digest(asked, task_hash(task), content, weights, drawers)
     path = work / "command"
+    if work.is_dir() and any(work.iterdir()) and not path.exists():
+        raise SpecError(
+            f"--out {str(options.out)!r}: {str(work)!r} is in the way, which this command did not "
+            "write; move it away, or name another folder"
+        )
     try:
         if work.exists() and (not path.exists() or path.read_text(encoding="utf-8") != key):
             shutil.rmtree(work)
@@ -116,8 +141,9 @@ def _pairs(
     said: dict[str, Any] = {}
     if options.pairs is not None:
         held = [e for name in ("dev", "test") for e in required_split(task, name)]
-        pairs = read_pairs(options.pairs, prompt, {e.id: e for e in train}, held)
-        said["from_people"] = len(pairs)
+        there = read_pairs(options.pairs, prompt, {e.id: e for e in train}, held)
+        pairs = sampled_pairs(there, options.max_pairs, options.seed)
+        said |= {"from_people": len(pairs), "left_out": len(there) - len(pairs)}
     if options.draw:
         policies = drawing(origins, task, options.model, options.device, options.max_tokens)
         ledger = Ledger()
@@ -125,11 +151,11 @@ def _pairs(
     elif origins:
         found = rollouts(origins, task, train)
     else:
-        return pairs[: options.max_pairs], said
+        return pairs, said
     made = make_pairs(
         found.answers,
         _chats(found, options.reads, prompt, {e.id: e.inputs for e in train}),
-        most=max(0, options.max_pairs - len(pairs)),
+        most=options.max_pairs - len(pairs),
         seed=options.seed,
         margin=options.margin,
         across=options.across,
@@ -146,7 +172,7 @@ def _pairs(
         "policies": sorted(found.prompts),
         "from_scores": len(made),
     }
-    return [*pairs, *made][: options.max_pairs], said
+    return [*pairs, *made], said
 
 
 def _chats(found: Gathered, reads: str, prompt: Prompt, inputs: dict[str, Any]):
@@ -162,7 +188,8 @@ def _chats(found: Gathered, reads: str, prompt: Prompt, inputs: dict[str, Any]):
 def _sentence(train: Sequence[Pair], held_out: Sequence[Pair], said: dict[str, Any]) -> str:
     made = []
     if "from_people" in said:
-        made.append(f"{said['from_people']:,} pairs from people")
+        left = f" ({said['left_out']:,} more left out; raise --max-pairs)"
+        made.append(f"{said['from_people']:,} pairs from people{left if said['left_out'] else ''}")
     if "from_scores" in said:
         made.append(
             f"{said['from_scores']:,} from {said['answers']:,} answers with mean score "

@@ -65,7 +65,10 @@ def reporting(told: Reporting, run: Path) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         for name in told.to:
-            _end(name)
+            try:
+                _end(name)
+            except Exception as error:
+                _tell_failure(name, error)
 
 
 def _end(name: str) -> None:
@@ -106,8 +109,12 @@ def report(told: Reporting, run: Path, rows: Sequence[Row]) -> None:
         try:
             WRITERS[name](told, run, rows)
         except Exception as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"report_to: {name}: {what}; the run folder has it all", flush=True)
+            _tell_failure(name, error)
+
+
+def _tell_failure(name: str, error: Exception) -> None:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"report_to: {name}: {what}; the run folder has it all", flush=True)
 
 
 def _tensorboard(told: Reporting, run: Path, rows: Sequence[Row]) -> None:

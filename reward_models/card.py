@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from reward_models.pairs import question_digest
 from reward_models.types import RewardError
 from tasks.types import Prompt
 
@@ -24,7 +25,8 @@ class Card:
     not hang on the demos of whoever answered; `sent` reads the chat that was sent. With `steps`
     each line of the answer that has text is scored, and the reward is the worst, the mean or the
     last of the scores. `center` is what an answer of the held-out pairs scores on average: it is
-    taken off. `told` is for people: base, pairs, figures, seed.
+    taken off. `told` is for people: base, pairs, figures, seed; but for `learned_from`, digests of
+    the questions.
     """
 
     reads: Reads = "sent"
@@ -36,6 +38,10 @@ class Card:
     def to_json(self) -> str:
         plain = {**asdict(self), "prompt": self.prompt and json.loads(self.prompt.to_json())}
         return json.dumps(plain, indent=1, ensure_ascii=False)
+
+    def learned_from(self, question: str) -> bool:
+        """Whether a pair of this question was among those trained on, as far as the card tells."""
+        return question_digest(question) in self.told.get("learned_from", ())
 
 
 def read_card(folder: Path) -> Card:

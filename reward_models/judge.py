@@ -192,9 +192,11 @@ def judge_with(
     examples: Mapping[str, Example],
     ledger: Ledger,
 ) -> Judge:
-    """The judge that `model` makes; its replies are kept by its fingerprint, if it has one."""
-    mark = model.fingerprint()
-    kept = cache_folder() / "judged" / f"{mark}.sqlite" if mark else None
+    """The judge that `model` makes; its replies are kept by its fingerprint, if it has one, and by
+    the type of its numbers, where they are known."""
+    mark, kind = model.fingerprint(), getattr(getattr(model, "model", None), "dtype", None)
+    name = mark if kind is None else f"{mark}-{str(kind).removeprefix('torch.')}"
+    kept = cache_folder() / "judged" / f"{name}.sqlite" if mark else None
     reads = config.probabilities == "auto"
     return Judge(config, rubric, Asking(model, ledger, reads, config.max_tokens, kept), examples)
 

@@ -37,21 +37,29 @@ def best_of_n_kl(n: int) -> float:
 
 
 def best_of_n_curve(
-    reward_EK: Sequence[Sequence[float]], score_EK: Sequence[Sequence[float]], seed: int = 0
+    reward_EK: Sequence[Sequence[float]],
+    score_EK: Sequence[Sequence[float]],
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Proxy and gold of the best of n = 1, 2, 4, … of the K answers drawn for each example.
 
     Unbiased (order statistics): the mean over all subsets of n answers, of which the one with the
     highest reward is taken; among equal ones any. Columns `BEST_OF_N`, 95 % intervals over
-    examples. Examples may have different K; n goes up to the smallest.
+    examples. Examples may have different K; n goes up to the smallest. Rows of one of `ids` are of
+    one example, answered by several policies; without them each row is an example of its own.
     """
-    rows = []
+    rows, ids_E = [], _ids(ids, len(reward_EK))
     for n in _sizes(reward_EK):
         picked_E2 = _picked_of_all(reward_EK, score_EK, n)
-        gold, low, high = mean_over_examples(picked_E2[:, 1], np.arange(len(picked_E2)), seed)
+        gold, low, high = mean_over_examples(picked_E2[:, 1], ids_E, seed)
         proxy = float(picked_E2[:, 0].mean())
-        rows.append((n, best_of_n_kl(n), proxy, gold, low, high, len(picked_E2)))
+        rows.append((n, best_of_n_kl(n), proxy, gold, low, high, len(np.unique(ids_E))))
     return pd.DataFrame(rows, columns=pd.Index(BEST_OF_N))
+
+
+def _ids(ids: Sequence[str] | None, count: int) -> np.ndarray:
+    return np.arange(count) if ids is None else np.array(ids)
 
 
 def _sizes(reward_EK: Sequence[Sequence[float]]) -> list[int]:
@@ -143,24 +151,35 @@ def rl_curve(
 
 
 def best_of_n_lines(
-    reward_EK: Sequence[Sequence[float]], score_EK: Sequence[Sequence[float]], seed: int = 0
+    reward_EK: Sequence[Sequence[float]],
+    score_EK: Sequence[Sequence[float]],
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
 ) -> list[Line]:
-    """Does the score rise with n, and does it fall again? Paired by example."""
-    sizes = _sizes(reward_EK)
-    if len(sizes) < 2 or len(reward_EK) < 2:
+    """Does the score rise with n, and does it fall again? Paired by example; `ids` as above."""
+    sizes, ids_E = _sizes(reward_EK), _ids(ids, len(reward_EK))
+    count = len(np.unique(ids_E))
+    if len(sizes) < 2 or count < 2:
         return []
     gold_EN = np.stack([_picked_of_all(reward_EK, score_EK, n)[:, 1] for n in sizes], axis=1)
     gain_E = gold_EN[:, -1] - gold_EN[:, 0]
-    gain = mean_over_examples(gain_E, np.arange(len(gain_E)), seed)
+    gain = mean_over_examples(gain_E, ids_E, seed)
     said = f"examples; rise of the score from one answer to the best of {sizes[-1]}"
     peak = int(gold_EN.mean(axis=0).argmax())
     fall_E = gold_EN[:, peak] - gold_EN[:, -1]
-    error = float(fall_E.std(ddof=1) / math.sqrt(len(fall_E)))
+    error = _clustered_error(fall_E, ids_E)
     span = f"best of {sizes[peak]} to {sizes[-1]}"
     return [
-        noted(f"best of {sizes[-1]}", *gain, len(gain_E), said),
-        _fall(float(fall_E.mean()), error, len(fall_E), "examples", span),
+        noted(f"best of {sizes[-1]}", *gain, count, said),
+        _fall(float(fall_E.mean()), error, count, "examples", span),
     ]
+
+
+def _clustered_error(value_E: np.ndarray, ids_E: np.ndarray) -> float:
+    """The standard error of the mean of rows of which those of one example go together."""
+    code_E = np.unique(ids_E, return_inverse=True)[1]
+    sum_C = np.bincount(code_E, value_E - value_E.mean())
+    return float(math.sqrt(len(sum_C) / (len(sum_C) - 1) * (sum_C**2).sum()) / len(value_E))
 
 
 def rl_line(curve: pd.DataFrame) -> list[Line]:

@@ -6,6 +6,7 @@ or from people, in JSONL. A reward model learns from some questions and is exami
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import defaultdict
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from reward_models.types import RewardError
-from tasks.types import Example, Prompt
+from tasks.types import Example, Message, Prompt
 
 Chat = list[dict[str, str]]
 HELD_OUT = 0.2  # of the questions
@@ -37,7 +38,8 @@ class Answer:
 @dataclass(frozen=True)
 class Pair:
     """`chosen` is the better answer to `chat`. `question` tells pairs of one question from others:
-    the example's id, or the chat itself where there is no example."""
+    what is asked last, so that other words in front of it, or another id, make no other question.
+    """
 
     question: str
     chat: Chat
@@ -68,12 +70,33 @@ def make_pairs(
         if queue:
             queues.append(queue)
     rng.shuffle(queues)
-    chosen = [queue[turn] for turn in range(max(map(len, queues), default=0))
-              for queue in queues if turn < len(queue)]  # fmt: skip
+    chosen = _in_turns(queues)
     return [
-        Pair(better.example_id, chat_of(better), better.text, worse.text)
+        Pair(question_of(chat), chat, better.text, worse.text)
         for better, worse in chosen[:most]
+        for chat in [chat_of(better)]
     ]
+
+
+T = TypeVar("T")
+
+
+def sampled_pairs(pairs: Sequence[Pair], most: int, seed: int) -> list[Pair]:
+    """At most `most` of the pairs, drawn at random, every question giving one before any gives a
+    second; all of them, as they stand, where they are not more."""
+    if len(pairs) <= most:
+        return list(pairs)
+    rng = random.Random(f"sampled pairs/{seed}")
+    queues: dict[str, list[Pair]] = defaultdict(list)
+    for pair in rng.sample(pairs, len(pairs)):
+        queues[pair.question].append(pair)
+    return _in_turns(list(queues.values()))[:most]
+
+
+def _in_turns(queues: Sequence[Sequence[T]]) -> list[T]:
+    """The first of each queue, then the second of each, and so on."""
+    turns = range(max(map(len, queues), default=0))
+    return [queue[turn] for turn in turns for queue in queues if turn < len(queue)]
 
 
 def _by_example(answers: Sequence[Answer]) -> Mapping[str, list[Answer]]:
@@ -144,11 +167,10 @@ def read_pairs(
     `forbidden` examples, which dev and test are.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
     except (OSError, ValueError) as error:
         raise RewardError(f"{path}: cannot be read ({error}); name a JSONL file") from None
-    known = {_text(prompt.messages(e.inputs)): e.id for e in examples.values()}
-    asked_elsewhere = {_asked(prompt.messages(example.inputs)) for example in forbidden}
+    asked_elsewhere = {question_of(prompt.messages(example.inputs)) for example in forbidden}
     named_elsewhere = {example.id for example in forbidden} - examples.keys()
     found: dict[Any, Pair] = {}
     for number, line in enumerate(lines, 1):
@@ -159,8 +181,8 @@ def read_pairs(
         if str(row.get("example_id")) in named_elsewhere:
             raise RewardError(f"{where}: {row['example_id']!r} is of dev or test; leave it out")
         chat = _chat(row, where, prompt, examples)
-        pair = Pair(known.get(_text(chat), _text(chat)), chat, row["chosen"], row["rejected"])
-        if _asked(pair.chat) in asked_elsewhere:
+        pair = Pair(question_of(chat), chat, row["chosen"], row["rejected"])
+        if pair.question in asked_elsewhere:
             raise RewardError(f"{where}: asks a question of dev or test; leave it out")
         found.setdefault((pair.question, pair.chosen, pair.rejected), pair)
     for question, chosen, rejected in found:
@@ -219,10 +241,11 @@ def _is_chat(value: Any) -> bool:
     )  # fmt: skip
 
 
-def _asked(chat: Chat) -> str:
+def question_of(chat: Sequence[Message]) -> str:
     """What the question is, whatever stands in front of it."""
     return " ".join(chat[-1]["content"].split())
 
 
-def _text(chat: Chat) -> str:
-    return json.dumps(chat, sort_keys=True, ensure_ascii=False)
+def question_digest(question: str) -> str:
+    """What a card keeps of a question that was learned from."""
+    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:12]

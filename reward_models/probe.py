@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from reward_models.task import TaskReward
-from reward_models.types import RewardModel
+from reward_models.types import RewardModel, word_ids
 from tasks.text import fold, shorten
 from tasks.types import Example, Prompt
 
@@ -246,7 +246,7 @@ def _ask(
         [prompt.messages(example.inputs) for _, _, example, _ in rows],
         [[{"role": "assistant", "content": text}] for *_, text in rows],
         example_id=[example.id for _, _, example, _ in rows],
-        completion_ids=[[ord(c) for c in text] for *_, text in rows],  # their number counts
+        completion_ids=[word_ids(text) for *_, text in rows],
         trainer_state=None,
     )
     for (name, i, _, _), value in zip(rows, values, strict=True):

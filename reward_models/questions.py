@@ -18,6 +18,7 @@ from tasks.text import normalize
 
 SHOWN_CHARS = 4_000
 PAIR = ("A", "B")
+TIE = "tie"
 THOUGHT = "</think>"  # what a model that reasons aloud writes before its reply
 LEAST_MASS = 0.5  # of the first token's probability: less on the options is no answer to them
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
@@ -82,20 +83,23 @@ def _chat(system: str, parts: Mapping[str, str | None], request: str) -> Chat:
 
 
 def _shown(answer: str) -> str:
-    answer = answer.strip()
-    if len(answer) > SHOWN_CHARS:
-        return answer[:SHOWN_CHARS] + " … (cut)"
-    return answer or "(no text)"
+    return _cut(answer.strip()) or "(no text)"
+
+
+def _cut(text: str) -> str:
+    """A long text without its middle: what it is about stands at its ends."""
+    half = SHOWN_CHARS // 2
+    return text if len(text) <= SHOWN_CHARS else f"{text[:half]} … (cut) … {text[-half:]}"
 
 
 def question_text(prompt: Turns) -> str:
     """What was asked, of a prompt as it was sent: its instruction and its last question. The demos
     between them are left out."""
     if isinstance(prompt, str):
-        return prompt[-SHOWN_CHARS:]
+        return _cut(prompt)
     systems = [str(m["content"]) for m in prompt if m.get("role") == "system"]
     users = [str(m["content"]) for m in prompt if m.get("role") == "user"]
-    return "\n".join([*systems, *users[-1:]])[-SHOWN_CHARS:]
+    return _cut("\n".join([*systems, *users[-1:]]))
 
 
 def read_number(reply: str, options: Sequence[str]) -> Reading:
@@ -114,7 +118,7 @@ def read_number(reply: str, options: Sequence[str]) -> Reading:
 
 def read_choice(reply: str) -> Reading:
     """Which of `PAIR` a reply names, or that it names a tie."""
-    text = reply.rpartition(THOUGHT)[2].strip()
+    text = re.sub(r"(?i)\ba tie\b", "tie", reply.rpartition(THOUGHT)[2].strip())  # no A is named
     named = set(re.findall(r"(?<!\w)[AB](?!\w)", text)) or {normalize(text).upper()} & set(PAIR)
     if len(named) == 1:
         return Reading({option: float(option in named) for option in PAIR})
@@ -125,13 +129,15 @@ def read_choice(reply: str) -> Reading:
 
 def read_first(first: Mapping[str, float] | None, options: Sequence[str]) -> Reading | None:
     """The options' shares of the first token's probability; None where they have too little of it
-    to tell, or where first tokens do not tell them apart."""
+    to tell, or where first tokens do not tell them apart. Of a tie each of `PAIR` has half."""
     if first is None or not tell_apart(options):
         return None
     mass = dict.fromkeys(options, 0.0)
     for token, logprob in first.items():
-        if token.strip() in mass:
-            mass[token.strip()] += math.exp(logprob)
+        word = token.strip()
+        tied = tuple(options) == PAIR and word.lower() == TIE
+        for option in PAIR if tied else {word} & mass.keys():
+            mass[option] += math.exp(logprob) / (2 if tied else 1)
     total = sum(mass.values())
     return None if total < LEAST_MASS else Reading({o: p / total for o, p in mass.items()})
 

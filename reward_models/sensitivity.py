@@ -7,7 +7,6 @@ that rewards of any scale can be held against the same rules.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,7 +58,7 @@ def chosen(answers: Sequence[Answer], correct: Sequence[bool]) -> list[Answer]:
 def gold(example: Example, like: Answer) -> Answer:
     """The gold answer, as it would be given to the prompt of another answer."""
     text = with_marker(like.prompt, example.answer) or ""
-    return replace(like, source="gold", example=example, text=text, length=len(text.split()))
+    return replace(like, source="gold", example=example, text=text, token_ids=None)
 
 
 Figures = tuple[np.ndarray, np.ndarray]  # rewards and scores, NaN where there is none
@@ -183,9 +182,7 @@ def with_change(answer: Answer, change: Change) -> Answer | None:
     if not said or not said.strip():
         return None
     head, _, tail = answer.text.rpartition(said)
-    text = f"{head}{change(said, answer)}{tail}"
-    more = len(re.findall(r"\S+", text)) - len(re.findall(r"\S+", answer.text))
-    return replace(answer, text=text, length=max(0, answer.length + more))
+    return replace(answer, text=f"{head}{change(said, answer)}{tail}", token_ids=None)
 
 
 def _order(subject: Subject, answers: Sequence[Answer], seed: int) -> list[Line]:

@@ -8,20 +8,20 @@ from itertools import groupby
 
 from evaluation.types import ScoreFunction
 from reward_models.task import TaskReward
-from reward_models.types import RewardModel, Values
+from reward_models.types import RewardModel, Values, word_ids
 from tasks.types import Example, Prompt, Score
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, as it was given to `prompt`. `source` says whose it is; `length` is in tokens, in
-    words where nobody counted."""
+    """One answer, as it was given to `prompt`. `source` says whose it is; `token_ids` are None
+    where the text is not as a policy drew it."""
 
     source: str
     prompt: Prompt
     example: Example
     text: str
-    length: int
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -44,7 +44,8 @@ class Subject:
 
     def paid(self, answers: Sequence[Answer]) -> Values:
         """The reward of each answer, called as a trainer calls it: consecutive answers to the same
-        question are a group."""
+        question are a group. Lengths are compared, so it is tokens for all or words for all."""
+        known = all(answer.token_ids is not None for answer in answers)
         found: Values = []
         for prompt, some in groupby(answers, key=lambda answer: answer.prompt):
             rows = list(some)
@@ -52,7 +53,9 @@ class Subject:
                 [prompt.messages(row.example.inputs) for row in rows],
                 [[{"role": "assistant", "content": row.text}] for row in rows],
                 example_id=[row.example.id for row in rows],
-                completion_ids=[list(range(row.length)) for row in rows],  # their number counts
+                completion_ids=[
+                    list(row.token_ids or ()) if known else word_ids(row.text) for row in rows
+                ],
                 trainer_state=None,
             )
         return found

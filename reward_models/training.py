@@ -30,7 +30,7 @@ from lm.types import ModelError
 from reward_models.card import CARD, Card, Reads, Steps
 from reward_models.learned import AGGREGATES, load_learned
 from reward_models.margins import Figures, figures
-from reward_models.pairs import Pair
+from reward_models.pairs import Pair, question_digest
 from reward_models.trl_reward import PairTrainer, Row
 from tasks.types import Prompt
 
@@ -53,7 +53,9 @@ class Training:
 
     def rate(self) -> float:
         """The learning rate: as written, else what fits what is trained."""
-        return self.learning_rate or (3e-3 if self.head_only else 3e-4)
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 3e-3 if self.head_only else 3e-4
 
 
 def train_reward(
@@ -81,6 +83,7 @@ def train_reward(
     with Stopwatch() as watch:
         classifier = new_classifier(folder, device)
         fingerprint = weights_fingerprint(folder)
+        _rows(classifier, held_out, steps)  # one that does not fit must not show after training
         pairs = [astuple(pair) for pair in train]
         _keep_own_checkpoints(work, [fingerprint, pairs, steps, asdict(training)])
         trainer = _trainer(classifier, train, work, steps, training, report)
@@ -91,6 +94,7 @@ def train_reward(
     card = Card(reads, prompt, steps, told={
         "base": source, **(told or {}), "base_fingerprint": fingerprint,
         "training": asdict(training), "train_pairs": len(train), "held_out_pairs": len(held_out),
+        "learned_from": sorted({question_digest(pair.question) for pair in train}),
     })  # fmt: skip
     with staged_folder(out) as draft:
         model.save_pretrained(str(draft))

@@ -182,7 +182,7 @@ def _traps(subject: Subject, asked: Sequence[Answer], seed: int) -> list[Line]:
 def _offered(like: Answer, kinds: Mapping[str, str | None]) -> list[Answer]:
     texts = {kind: with_marker(like.prompt, text) for kind, text in kinds.items()}
     return [
-        replace(like, source=kind, text=text, length=len(text.split()))
+        replace(like, source=kind, text=text, token_ids=None)
         for kind, text in texts.items()
         if text is not None
     ]

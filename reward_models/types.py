@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+from zlib import crc32
 
 from tasks.types import Example, TaskError
 
@@ -72,6 +73,12 @@ def judged_apart(
 def reply(completion: Turns) -> str:
     """The text of a completion, be it a string or TRL's list of messages (the last one counts)."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+def word_ids(text: str) -> list[int]:
+    """A number a word of `text`, the same for the same word: what stands for tokens where nobody
+    knows them, so that what counts tokens or looks for repetition counts words."""
+    return [crc32(word.encode("utf-8", "surrogatepass")) for word in text.split()]
 
 
 def example_ids(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pyarrow as pa
 from transformers import TrainerCallback
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, TensorBoardCallback
 
 from evaluation.types import Context
 from lm.ranks import gathered
@@ -162,6 +163,21 @@ def end_trackers(trainer: Any) -> None:
     what they still hold."""
     for callback in _trackers(trainer):
         callback.on_train_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+
+
+class FiguresOnly(TensorBoardCallback):
+    """TensorBoard without the trainer's arguments and the model's config, which hold the user's
+    paths: event files lie in the run folder, and that is passed on."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        told: Any = SimpleNamespace(output_dir=args.output_dir, to_json_string=lambda: "{}")
+        super().on_train_begin(told, state, control)
+
+
+def tell_figures_only(trainer: Any) -> None:
+    """Before training: of TensorBoard's callback, if there is one, make a `FiguresOnly`."""
+    if trainer.pop_callback(TensorBoardCallback) is not None:
+        trainer.add_callback(FiguresOnly)
 
 
 def _trackers(trainer: Any) -> list[TrainerCallback]:

@@ -21,7 +21,7 @@ from lm.ledger import BudgetExhausted, Paused
 from lm.ranks import from_first, is_first, world
 from lm.together import TogetherModel
 from lm.types import ModelError
-from rl.callbacks import StageCallback, StepRecord, end_trackers, tell_trackers
+from rl.callbacks import StageCallback, StepRecord, end_trackers, tell_figures_only, tell_trackers
 from rl.checkpoint_audit import logged_step
 from rl.config import WeightsConfig
 from rl.journal import Journal, Mark, restore_counts
@@ -131,6 +131,7 @@ class WeightMethod:
         if mark is not None:
             watch.resume(mark)
             restore_counts(context.ledger, mark.ledger)
+        tell_figures_only(course.trainer)
         course.trainer.add_callback(watch)
         audit = SelfAudit(stage.live, journal, len(stage.dev), course.updates)
         audits = self.config.audits and is_first()

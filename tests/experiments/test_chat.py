@@ -15,7 +15,7 @@ from experiments.cli import main
 from experiments.errors import SpecError
 from experiments.saved import Saved, policy_of_arm
 from lm.scripted import ScriptedLM
-from lm.types import Sampling
+from lm.types import ModelError, Sampling
 from tasks.types import Prompt
 
 TWO = Prompt("", ("verb", "tense"))
@@ -120,6 +120,21 @@ def test_a_line_that_is_no_question_is_named(
     piped(monkeypatch, '{"verb": "go", "tense": "past"}\ngo\n')
     with pytest.raises(SpecError, match="chat: line 2 is no question"):
         chat._pipe(asked.line)
+
+
+def test_a_line_that_is_too_long_gets_its_reason_and_the_next_its_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from experiments import chat
+
+    def answer(text: str) -> str:
+        if len(text) > 3:
+            raise ModelError("model: too long")
+        return text.upper()
+
+    piped(monkeypatch, "a\nlong\nb\n")
+    chat._pipe(answer)
+    assert capsys.readouterr().out == "A\n(model: too long)\nB\n"
 
 
 def test_cot_gives_the_answer_alone_to_a_pipe(run: Path, tmp_path: Path):

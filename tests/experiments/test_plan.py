@@ -98,7 +98,11 @@ def test_all_a_reward_names_counts_by_its_content(tmp_path: Path) -> None:
     """Code, rubric, schema, the folder of a reward model, a local judge: each moves the key."""
     from lm.tiny import write_tiny_model
 
-    for name, content in (("mine.py", "x = 1"), ("polite.md", "Be polite."), ("s.json", "{}")):
+    for name, content in (
+        ("mine.py", "x = 1"),
+        ("polite.md", "Be polite."),
+        ("s.jsonschema", "{}"),
+    ):
         (tmp_path / name).write_text(content)
     for name in ("learned", "judge"):
         write_tiny_model(tmp_path / name)
@@ -107,12 +111,12 @@ def test_all_a_reward_names_counts_by_its_content(tmp_path: Path) -> None:
         "parts": [
             "mine.py:fn",
             "learned",
-            {"format": "json", "json_schema": "s.json"},
+            {"format": "json", "json_schema": "s.jsonschema"},
             {"judge": {"model": "judge", "rubric": "polite.md"}},
         ],
     }
     seen = [keys(tmp_path, **_grpo(reward))]
-    for name in ("mine.py", "polite.md", "s.json", "learned/tasklift.json"):
+    for name in ("mine.py", "polite.md", "s.jsonschema", "learned/tasklift.json"):
         (tmp_path / name).write_text("{ }")
         seen.append(keys(tmp_path, **_grpo(reward)))
     for name in ("learned", "judge"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -44,6 +45,9 @@ def long(prompts, completions, **columns):
 
 def letters(prompts, completions, **columns):
     return [min(1.0, sum(c.isalpha() for c in t[-1]["content"]) / 6) for t in completions]
+
+def silent(prompts, completions, **columns):
+    return [None for _ in completions]
 
 def broken(prompts, completions, **columns):
     return [float("nan") for _ in completions]
@@ -157,6 +161,35 @@ def test_kl_is_zero_before_the_first_step_and_grows(folder: Path) -> None:
     assert curve["dev_score"].notna().all()
 
 
+def test_answers_that_a_reward_model_has_learned_from_are_left_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reward_models.card import read_card
+    from reward_models.pairs import question_digest
+    from tasks.load import load_task
+
+    task, out = str(folder / "letters.py"), tmp_path / "likes"
+    run = ["--from", f"{folder}/runs/checked:grpo"]
+    words = ["--model", "tiny-random", "--device", "cpu", "--head-only", "--max-pairs", "20"]
+    assert main(["reward-train", task, *run, *words, "--out", str(out)]) == 0
+    [training] = trainings(Origin.of(run[1]))
+    asked_of = {e.id: e.inputs["input"] for e in load_task(task).split("train")}
+    questions = [asked_of[row["example_id"]] for row in training.rollouts()]
+    left = [q for q in questions if not read_card(out).learned_from(" ".join(q.split()))]
+    assert 0 < len(left) < len(questions)
+    capsys.readouterr()
+    assert main(asked(folder, str(out), *run, "--format", "csv")) == 0
+    shown = capsys.readouterr()
+    assert int(rows_of(shown.out)["no reward"]["n"]) == len(left)
+    assert f"{len(questions) - len(left)} of {len(questions)} kept answers left out" in shown.err
+
+    card = json.loads((out / "tasklift.json").read_text())
+    card["told"]["learned_from"] = [question_digest(" ".join(q.split())) for q in questions]
+    (out / "tasklift.json").write_text(json.dumps(card))
+    assert main(asked(folder, str(out), *run)) == 2
+    assert "no kept answer is left" in capsys.readouterr().err
+
+
 def test_a_composition_is_read_from_the_command_line() -> None:
     found = read_reward("{parts: [task, {reward: {format: length, max: 5}, weight: 0.2}]}")
     assert isinstance(found, Composition) and [part.weight for part in found.parts] == [1.0, 0.2]
@@ -176,6 +209,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "a curve of no draws": (
         ["task", "--from", "RUN:grpo", "--curve", "best-of"],
         ["--curve best-of", "--draw"],
+    ),
+    "a curve of answers nobody pays": (
+        ["MINE:silent", "--curve", "RUN:grpo"],
+        ["--curve: no rollout of", "both a reward and a score"],
     ),
     "NaN": (["MINE:broken", "--draw", "2", "--examples", "4"], ["mine.py:broken", "nan"]),
 }

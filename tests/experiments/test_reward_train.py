@@ -95,6 +95,32 @@ def test_people_may_say_which_is_better(place):
     assert told["pairs"]["from_people"] == 10 and told["training"]["head_only"]
 
 
+def test_of_too_many_pairs_some_are_drawn_and_the_rest_is_told(place, tmp_path, capsys):
+    rows = [
+        {"inputs": {"input": f"train {i}"}, "chosen": f"aeiou{k}", "rejected": "!"}
+        for i in range(4)
+        for k in range(3)
+    ]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    words = ("--pairs", str(path), "--head-only", "--max-pairs", "4")
+    assert train(place, tmp_path / "some", *words) == 0
+    told = read_card(tmp_path / "some").told["pairs"]
+    assert (told["from_people"], told["left_out"]) == (4, 8)
+    said = capsys.readouterr().out
+    assert "4 pairs from people (8 more left out" in said and "3 of 3 questions" in said
+
+
+def test_what_others_left_in_the_way_is_not_removed(place, tmp_path, capsys):
+    notes = tmp_path / "out.work/notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    assert train(place, tmp_path / "out", "--draw", "2") == 2
+    line = capsys.readouterr().err
+    assert "out.work" in line and "in the way" in line and line.count("\n") == 1
+    assert notes.read_text() == "mine"
+
+
 def run(place: Path, name: str, reward: str, *words: str) -> int:
     grpo = {"grpo": {**METHOD, "reward": reward}}
     spec = {**SPEC, "name": name, "arms": {"untouched": [], "grpo": [grpo]}}
@@ -144,6 +170,7 @@ def test_another_content_is_another_stage(place, folder, capsys):
         (["--from", "{run}", "--margin", "5"], "pairs of 0 questions"),
         (["--from", "{run}", "--margin", "nan"], "--margin nan: write a number"),
         (["--from", "{run}", "--learning-rate", "-1"], "--learning-rate -1: write a number"),
+        (["--from", "{run}", "--learning-rate", "0"], "--learning-rate 0: write a number above 0"),
         (["--from", "{run}", "--seed", "-1"], "--seed -1: write 0 or more"),
         (["--from", "{run}", "--out", "/proc/out"], "--out '/proc/out': cannot be written"),
     ],
@@ -197,6 +224,24 @@ def test_a_killed_command_goes_on_and_another_one_begins_anew(place, tmp_path, m
     monkeypatch.setattr(room, "train_reward", real)
     assert train(place, out, *words) == 0
     assert not (tmp_path / "out.work").exists()
+
+
+def test_what_other_weights_drew_is_drawn_anew(place, tmp_path, monkeypatch):
+    import reward_models.training as room
+    from lm.tiny import write_tiny_model
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "train_reward", killed)
+    words = ("--model", str(tmp_path / "lm"), "--draw", "2", "--max-tokens", "6")
+    drawn = []
+    for seed in (0, 1):
+        write_tiny_model(tmp_path / "lm", seed=seed)
+        assert train(place, tmp_path / "out", *words) == 130
+        parts = sorted((tmp_path / "out.work/drawn").rglob("*.json"))
+        drawn.append([part.read_text() for part in parts])
+    assert drawn[0] and drawn[0] != drawn[1]
 
 
 def test_answers_of_a_task_that_has_changed_are_scored_anew(

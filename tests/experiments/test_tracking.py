@@ -79,6 +79,8 @@ def test_tensorboard_holds_trl_s_figures_and_ours(
     assert found["train/tasklift/score"] == rounded(rewards)
     [shots] = (tmp_path / "runs/told/tensorboard").glob("shots-shots-seed0-*")
     assert "eval/dev_score" in scalars(shots)
+    events = [p.read_bytes() for p in (tmp_path / "runs/told/tensorboard").rglob("*tfevents*")]
+    assert events and not any(str(tmp_path).encode() in event for event in events)
     for arm in run.arms:
         test = scalars(tmp_path / f"runs/told/tensorboard/{arm.arm}-seed0-test")
         assert test["test/score"] == rounded([(0, run.answers[arm.eval]["score"].mean())])
@@ -135,6 +137,22 @@ def test_a_tracker_that_fails_at_the_end_does_not_end_the_run(
     monkeypatch.setitem(tracking.WRITERS, "mlflow", fail)
     tracking.report(Reporting(("mlflow",), "p", "r"), tmp_path, [(0, {"test/score": 1.0})])
     assert capsys.readouterr().out.startswith("report_to: mlflow: OSError: no route to host; ")
+
+
+def test_nor_does_one_that_fails_while_it_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail() -> None:
+        raise OSError("no route\nto host")
+
+    ended: list[str] = []
+    mlflow = SimpleNamespace(active_run=lambda: 1, end_run=lambda: ended.append("mlflow"))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=object(), finish=fail))
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    with tracking.reporting(Reporting(("wandb", "mlflow"), "p", "r"), tmp_path):
+        pass
+    assert ended == ["mlflow"]
+    assert capsys.readouterr().out.startswith("report_to: wandb: OSError: no route to host; ")
 
 
 def test_the_users_own_choice_of_place_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

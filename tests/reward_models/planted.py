@@ -47,7 +47,7 @@ def answers(asked: list[Example], each: int, seed: int, right: float = 0.5) -> l
         return rng.choice(CHATTER) + tried
 
     said = [(example, say(example)) for example in asked for _ in range(each)]
-    return [Answer("planted", PROMPT, e, text, len(text.split())) for e, text in said]
+    return [Answer("planted", PROMPT, e, text) for e, text in said]
 
 
 def subject(paid: Paid, asked: list[Example]) -> Subject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from reward_models.questions import (
     PAIR,
     Reading,
     options_of,
+    pointwise,
+    question_text,
     read_choice,
     read_first,
     read_number,
@@ -104,12 +107,28 @@ def test_a_number_is_read_where_there_is_one(reply, expected):
     ("reply", "share"),
     [
         ("A", 1.0), ("Answer B.", 0.0), ("b", 0.0), ("(A)", 1.0), ("Tie", 0.5), ("A or B", None),
+        ("A tie.", 0.5), ("It is a tie", 0.5), ("No tie: A", 1.0), ("A tie? No, B.", 0.0),
         ("", None), ("Apples", None), ("<think>A</think> B", 0.0),
     ],
 )  # fmt: skip
 def test_a_choice_is_read_where_there_is_one(reply, share):
     found = read_choice(reply).probabilities
     assert (found and found["A"]) == share
+
+
+def test_a_tie_as_first_token_goes_to_both():
+    reading = read_first({"A": math.log(0.3), " tie": math.log(0.6)}, ("A", "B"))
+    assert reading is not None and reading.probabilities is not None
+    assert reading.probabilities["A"] == pytest.approx(0.6 / 0.9)
+
+
+def test_long_texts_lose_their_middle():
+    long = f"FIRST {'x' * 9000} LAST"
+    asked = [{"role": "system", "content": "RULE"}, {"role": "user", "content": long}]
+    for shown in (question_text(asked), question_text(long), pointwise("r", (1, 5), "q", long, None)
+                  [1]["content"]):  # fmt: skip
+        assert "FIRST" in shown and "LAST" in shown and "(cut)" in shown and len(shown) < 4500
+    assert question_text(asked).startswith("RULE")
 
 
 def test_first_tokens_count_by_what_they_say():
@@ -395,6 +414,15 @@ def test_values_do_not_depend_on_who_else_is_asked(folder: Path):
     together = ask(judge, *(f"answer {i}" * i for i in range(8))).values
     alone = [ask(judge, f"answer {i}" * i, ids="abcdefgh"[i]).values[0] for i in range(8)]
     assert together == pytest.approx(alone, abs=2e-4)
+
+
+def test_replies_are_kept_apart_by_the_type_of_numbers(folder: Path):
+    config = JudgeConfig(model=str(folder), rubric=RUBRIC)
+    kept = {
+        judge_with(load_model(str(folder), dtype=kind), config, RUBRIC, {}, Ledger()).asking.kept
+        for kind in ("float32", "bfloat16", "float32")
+    }
+    assert len(kept) == 2
 
 
 def test_an_answer_too_long_for_the_judge_is_none(folder: Path):

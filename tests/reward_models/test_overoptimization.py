@@ -70,6 +70,21 @@ def test_a_gamed_reward_is_past_its_peak_and_an_honest_one_is_not() -> None:
     assert fall.level == "ok" and gain.value > 0.3
 
 
+def test_answers_of_several_policies_to_one_example_are_no_further_examples() -> None:
+    rng = np.random.default_rng(3)
+    reward = rng.random((20, 4)).tolist()
+    score = (np.array(reward) > 0.5).astype(float).tolist()
+    ids = [f"e{i:02}" for i in range(20)]
+    alone = best_of_n_lines(reward, score)
+    twice = best_of_n_lines(reward * 2, score * 2, ids=ids * 2)
+    for one, other in zip(alone, twice, strict=True):
+        assert (other.n, other.value) == (one.n, pytest.approx(one.value))
+        assert (other.low, other.high) == (pytest.approx(one.low), pytest.approx(one.high))
+    columns = ["gold", "gold_low", "gold_high", "examples"]
+    curves = best_of_n_curve(reward, score), best_of_n_curve(reward * 2, score * 2, ids=ids * 2)
+    assert np.allclose(*(curve[columns] for curve in curves))
+
+
 def test_sequence_kl_by_hand() -> None:
     k1, k3 = sequence_kl([-1.0, -0.5], [-1.5, -0.5])
     assert k1 == pytest.approx(0.5)

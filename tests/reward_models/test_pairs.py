@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_models import pairs as room
-from reward_models.pairs import Answer, Pair, make_pairs, read_pairs, split_pairs
+from reward_models.pairs import Answer, Pair, make_pairs, read_pairs, sampled_pairs, split_pairs
 from reward_models.types import RewardError
 from tasks.types import Demo, Example, Prompt
 
@@ -107,6 +107,14 @@ def test_held_out_pairs_are_of_other_questions(seed, count):
     assert len({p.question for p in held_out}) == max(1, round(0.2 * count))
 
 
+def test_a_sample_of_pairs_has_every_question_first_and_hangs_on_the_seed():
+    given = [Pair(f"q{i // 3}", [], f"a{i}", "b") for i in range(30)]  # a question's stand together
+    found = sampled_pairs(given, 10, 0)
+    assert {p.question for p in found} == {p.question for p in given}
+    assert found == sampled_pairs(given, 10, 0) != sampled_pairs(given, 10, 1)
+    assert sampled_pairs(given, 30, 0) == given
+
+
 def test_one_question_cannot_be_split():
     with pytest.raises(RewardError, match="pairs of 1 questions"):
         split_pairs([Pair("q", [], "a", "b")] * 3, 0)
@@ -132,6 +140,25 @@ def test_people_name_the_question_in_three_ways(tmp_path):
     found = read(tmp_path, *rows, "", rows[0])
     assert [p.chat for p in found] == [asked] * 3 + [[{"role": "user", "content": "Past of go?"}]]
     assert [p.question for p in found[:3]] == ["go"] * 3 and found[3].question != "go"
+
+
+def test_other_words_in_front_or_another_id_make_no_other_question(tmp_path):
+    other = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " go"}]
+    found = read(tmp_path, {"example_id": "go", **BOTH}, {"prompt": other, **BOTH})
+    assert [p.question for p in found] == ["go"]
+    with pytest.raises(RewardError, match="the other way round"):
+        turned = {"prompt": other, "chosen": "goed", "rejected": "went"}
+        read(tmp_path, {"example_id": "go", **BOTH}, turned)
+    twins = [Answer(key, text, score) for key in "xy" for text, score in (("a", 1.0), ("b", 0.0))]
+    same = make_pairs(twins, lambda _: PROMPT.messages({"verb": "go"}), most=9, seed=0)
+    with pytest.raises(RewardError, match="pairs of 1 questions"):
+        split_pairs(same, 0)
+
+
+def test_a_line_ends_where_json_lines_end(tmp_path):
+    row = {"example_id": "go", "chosen": "went\u2028there\x85", "rejected": "goed"}
+    [pair] = read(tmp_path, json.dumps(row, ensure_ascii=False))
+    assert pair.chosen == row["chosen"]
 
 
 @pytest.mark.parametrize(

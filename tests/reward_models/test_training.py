@@ -192,6 +192,17 @@ def test_a_pair_beyond_the_window_is_refused_before_training(tiny, tmp_path):
         train_reward(str(tiny), long, long, tmp_path / "out", prompt=PROMPT, device="cpu")
 
 
+def test_so_is_a_held_out_one(tiny, tmp_path):
+    long = [replace(pair, rejected="x" * 3000) for pair in vowel_pairs(4, 6)]
+    steps: list[int] = []
+    with pytest.raises(ModelError, match="exceeds the context window of 2048"):
+        train_reward(
+            str(tiny), vowel_pairs(0, 4), long, tmp_path / "out", prompt=PROMPT, device="cpu",
+            report=lambda step, *_: steps.append(step),
+        )  # fmt: skip
+    assert not steps
+
+
 def test_the_held_out_mean_is_the_zero(vowels):
     reward = load_learned(vowels, PROMPT, {}, device="cpu")
     pairs = vowel_pairs(64, 96)

@@ -18,6 +18,8 @@ from reward_models.agreement import (
     pairs_in_order,
     weighted_auc,
 )
+from reward_models.compose import repeated
+from reward_models.probe import probe
 from reward_models.rules import RULES, Line, judged, noted, verdict
 from reward_models.sensitivity import CHANGES, chosen, with_change
 from reward_models.subject import Answer, Subject
@@ -142,7 +144,7 @@ def test_each_policy_is_looked_at_apart() -> None:
 def test_an_answer_that_outpays_the_policy_is_a_trap() -> None:
     """Closeness of letters: the question itself is nearer to gold than what a poor policy says."""
     asked = [Example(f"e{i}", {"input": w}, f"{w}ed") for i, w in enumerate(names(40))]
-    poor = [Answer("poor", PROMPT, e, text, 1) for e in asked for text in ("no", "I am", "what?")]
+    poor = [Answer("poor", PROMPT, e, text) for e in asked for text in ("no", "I am", "what?")]
 
     def close(text: str, example: Example) -> float:
         shared = len(set(text) & set(example.answer)) / len(set(text) | set(example.answer) or {1})
@@ -212,7 +214,7 @@ def test_answers_without_a_score_are_refused() -> None:
 def test_changes_touch_the_extracted_answer_alone() -> None:
     cot = Prompt("Spell it.", style="cot")
     example = Example("e", {"input": "ab"}, "ba")
-    answer = Answer("s", cot, example, f"First b, then a.\n{cot.marker} ba", 7)
+    answer = Answer("s", cot, example, f"First b, then a.\n{cot.marker} ba")
     changed = {name: with_change(answer, change) for name, change in CHANGES.items()}
     assert all(a is not None and a.text.startswith("First b, then a.") for a in changed.values())
     assert changed["format: upper case"] == replace(answer, text=answer.text[:-2] + "BA")
@@ -221,17 +223,37 @@ def test_changes_touch_the_extracted_answer_alone() -> None:
 
 def test_one_right_and_one_wrong_answer_are_changed_and_gold_where_none_is_right() -> None:
     asked = examples(2)
-    given = [Answer("s", PROMPT, e, t, 1) for e, t in ((asked[0], "x"), (asked[1], "y"))]
-    given.append(Answer("s", PROMPT, asked[1], asked[1].answer, 1))
+    given = [Answer("s", PROMPT, e, t) for e, t in ((asked[0], "x"), (asked[1], "y"))]
+    given.append(Answer("s", PROMPT, asked[1], asked[1].answer))
     found = chosen(given, [False, False, True])
     assert [(a.example.id, a.text) for a in found] == [
         ("w0", "x"), ("w0", asked[0].answer), ("w1", "y"), ("w1", asked[1].answer),
     ]  # fmt: skip
 
 
+def test_repetition_is_seen_in_answers_of_which_only_the_text_is_known() -> None:
+    """By the check and by the probe, which is the one that repeats gold."""
+    asked = examples(8)
+    table = {example.id: example for example in asked}
+
+    def repeats(prompts, completions, *, completion_ids, **_):
+        return [-repeated(ids, 1) for ids in completion_ids]
+
+    subject = Subject(lambda prompt: repeats, exact, table)
+    given = [Answer("s", PROMPT, asked[0], text) for text in ("a b", "a a a a")]
+    assert subject.paid(given) == [0.0, -0.75]
+    drawn = [Answer("s", PROMPT, asked[0], "a b", ids) for ids in ((7, 7), (7, 8, 9))]
+    assert subject.paid(drawn) == [-0.5, 0.0]
+    assert subject.paid([*drawn, given[1]]) == [0.0, 0.0, -0.75]  # all in words: one is text alone
+    found = probe(repeats, subject.task(PROMPT), PROMPT, asked)
+    assert {one.kind: one.more for one in found.longer} == {"gold answer": 0, "shuffled gold": 0}
+    paid = {one.kind: one.mean for one in found.passing}
+    assert paid["most common gold"] == 0.0  # letters that come twice are no repetition
+
+
 def test_groups_are_consecutive() -> None:
     asked, other = examples(3), Prompt("Another.")
-    mixed = [Answer("s", p, e, "t", 1) for p in (PROMPT, other) for e in asked]
+    mixed = [Answer("s", p, e, "t") for p in (PROMPT, other) for e in asked]
     keys = [(a.example.id, a.prompt.instruction) for a in in_groups(mixed)]
     assert keys == [(e.id, p.instruction) for e in asked for p in (PROMPT, other)]
 
