@@ -242,10 +242,10 @@ Written by `python -m reports.documented > docs/tables.md`; a test keeps it true
 from reports import load
 
 runs = load("runs/*")  # a folder, a pattern, or several of either
-runs.summary           # a DataFrame; a notebook shows it as people read it
+runs.summary  # a DataFrame; a notebook shows it as people read it
 runs.table("records")  # the same by name
 runs.read_rollouts(["step", "text", "reward"])
-runs.problems          # what could not be read, and why
+runs.problems  # what could not be read, and why
 ```
 
 From a shell: `tasklift report runs/* --table summary --format latex --out table.tex`; formats are
