@@ -68,7 +68,7 @@ def test_prompt_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     changes = [word for change in TINY for word in ("--set", change)]
     prompt_methods.main(["--out", str(tmp_path), *changes])
     rows = re.findall(r"^\| (\S+) \| \d+\.\d % \|(.*)$", capsys.readouterr().out, re.M)
-    assert [name for name, _ in rows].count("zero-shot") == 3 and len(rows) == 2 * 10 + 7
+    assert [name for name, _ in rows].count("zero-shot") == 4 and len(rows) == 3 * 10 + 7
     ended = r" \| \d+ \| \d+ \| (done|cap%s) \|$"
     for name, rest in rows:
         # DSPy's own requests do not fit into the window of a tiny model
