@@ -46,8 +46,8 @@ def reads_markdown(run: Run) -> str:
     if again.empty:
         return "Test was read once for each arm.\n"
     named = ", ".join(
-        f"{row.test_reads} times for **{escape.markdown(str(row.arm))}** (seed {row.seed})"
-        for row in again.itertuples()
+        f"{count} times for **{escape.markdown(str(arm))}** (seed {seed})"
+        for arm, seed, count in again.itertuples(index=False)
     )
     rest = "; once for each other arm" if len(again) < len(counts) else ""
     return (
