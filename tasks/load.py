@@ -117,6 +117,8 @@ def task_hash(task: Task) -> str:
         task.output,
         dict(task.failure_classes),
     ]
+    if isinstance(task, FileTask) and task.read:
+        declared.append(task.read)
     digest = hashlib.sha256(json.dumps(declared).encode())
     # a FileTask's code is ours
     scoring = [inspect.getfile(module) for module in (scorers, json_scorer, text)]

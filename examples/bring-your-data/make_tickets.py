@@ -11,9 +11,9 @@ import random
 import sys
 
 ROWS, SEED = 500, 7
-_THINGS = """kettle lamp rucksack tent blender jacket keyboard printer mattress bicycle scooter toaster
-speaker headset camera drill carpet bookshelf telescope aquarium guitar suitcase monitor fridge
-hammock raincoat wardrobe trampoline microscope barbecue"""
+_THINGS = """kettle lamp rucksack tent blender jacket keyboard printer mattress bicycle scooter
+toaster speaker headset camera drill carpet bookshelf telescope aquarium guitar suitcase monitor
+fridge hammock raincoat wardrobe trampoline microscope barbecue"""
 _NAMES = "Ana Ben Chloe Dario Elif Finn Greta Hugo Iris Jan Kira Luis Mina Noor Olga Paul"
 _CITIES = "Lisbon Oslo Graz Porto Turin Malmo Ghent Cork Lyon Brno"
 THINGS, NAMES, CITIES = _THINGS.split(), _NAMES.split(), _CITIES.split()

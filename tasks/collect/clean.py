@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.collect.fields import Fields
-from tasks.collect.sources import SPLIT_NAMES, Record
-from tasks.collect.values import as_answers, as_text, find
+from tasks.collect.sources import Record
+from tasks.hub_data import SPLIT_NAMES
 from tasks.overlap import Overlap, find_overlaps, find_repeats, normal_form
 from tasks.splits import is_harmful
 from tasks.text import normalize, shorten
 from tasks.types import SPLITS, Example, SplitName, TaskError
+from tasks.values import as_answers, as_text, find
 
 SHOWN = 10  # dropped rows that are kept for the card, of each kind
 KEEP_FIRST = ("test", "dev", "train")  # of two alike, the one in test stays

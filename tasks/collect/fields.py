@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tasks.collect.sources import SPLIT_NAMES, Record
-from tasks.collect.values import as_text, find
+from tasks.collect.sources import Record
+from tasks.hub_data import SPLIT_NAMES
 from tasks.text import nearest
 from tasks.types import TaskError
+from tasks.values import as_text, find
 
 LOOKED_AT = 2000  # rows a guess is made from
 FEW_VALUES = 50

@@ -5,23 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.collect.delimited import decode, read_delimited
+from tasks.hub_data import SPLIT_NAMES, parse_hub
 from tasks.types import SplitName, TaskError
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-HUB = re.compile(r"hub:(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<revision>[^:@]+))?")
 LISTED = f"write a {', '.join(KINDS)} file, a folder of texts or hub:owner/name"
-SPLIT_NAMES: Mapping[str, SplitName] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("dev", "validation", "valid", "val", "development", "eval"), "dev"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @dataclass(frozen=True)
@@ -174,14 +168,6 @@ def _read_folder(folder: Path) -> Source:
         split = SPLIT_NAMES[part[0].lower()] if has_splits else None
         records.append(Record("/".join(part), columns, split))
     return Source(str(folder), records, digest.hexdigest(), "subfolders are the labels")
-
-
-def parse_hub(spelling: str) -> tuple[str, str | None, str | None]:
-    """(dataset, config, revision) of hub:owner/name[:config][@revision]. Raises TaskError."""
-    match = HUB.fullmatch(spelling)
-    if not match or match["name"].count("/") > 1 or match["name"].startswith((".", "/", "~")):
-        raise TaskError(f'"{spelling}": write hub:owner/name, hub:owner/name:config@revision')
-    return match["name"], match["config"], match["revision"]
 
 
 def _read_hub(spelling: str) -> Source:

@@ -165,7 +165,7 @@ def _fields(
 
 
 def _is_split_column(records: Sequence[Record]) -> bool:
-    from tasks.collect.sources import SPLIT_NAMES
+    from tasks.hub_data import SPLIT_NAMES
 
     values = {str(record.columns.get(SPLIT_COLUMN)).strip().lower() for record in records}
     return values <= set(SPLIT_NAMES) and len(values) > 1
