@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.errors import SpecError
+from experiments.spec import NAME
 from lm.staging import staged_folder
 from tasks.collect.card import REASONS, absent_labels, baseline
 from tasks.collect.cut import parse_shares
@@ -17,6 +19,7 @@ from tasks.collect.work import Collected, Options, collect
 from tasks.text import shorten
 from tasks.types import SPLITS, SplitName
 
+FILES = ("task.yaml", "train.jsonl", "dev.jsonl", "test.jsonl", "CARD.md", "spec.yaml")
 TRAIN, DEV, TEST = 500, 100, 300  # examples of each split in the spec: an evening on a laptop
 CHARS_A_TOKEN = 3.0  # of English it is 4 or more; an answer must fit in any case
 LONG_PROMPT = 1500  # characters of an input from which four demos are too much for a small model
@@ -26,6 +29,8 @@ def collect_verb(options: Namespace) -> int:
     """Make the task, write its folder, say what was done and what to type next."""
     out: Path = options.out
     _check_out(out, options.force)
+    if options.name and not re.fullmatch(NAME, options.name):
+        raise SpecError(f"--name {options.name!r}: write letters, digits, '.', '_', '+' and '-'")
     wanted = _options(options)
     found = collect(options.sources, wanted)
     try:
@@ -36,7 +41,7 @@ def collect_verb(options: Namespace) -> int:
         reason = error.strerror or error
         raise SpecError(f"--out {str(out)!r}: cannot be written ({reason})") from None
     print("\n".join(told(found)))
-    print(f"wrote {out}: task.yaml, train.jsonl, dev.jsonl, test.jsonl, CARD.md, spec.yaml")
+    print(f"wrote {out}: {', '.join(FILES)}")
     print(f"next: tasklift run {shlex.quote(str(out / 'spec.yaml'))}")
     return 0
 
@@ -46,10 +51,17 @@ def _check_out(out: Path, force: bool) -> None:
         return
     if not out.is_dir() and (out.exists() or out.is_symlink()):
         raise SpecError(f"--out {str(out)!r}: is a file; name a folder")
-    if out.exists() and not force:
+    if not out.exists():
+        return
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in FILES)
+    if foreign:
         raise SpecError(
-            f"--out {str(out)!r}: there is something already; name a new folder, or write --force "
-            "to replace all of it"
+            f"--out {str(out)!r}: holds {foreign[0]}, which is not ours; name a new folder"
+        )
+    if not force:
+        raise SpecError(
+            f"--out {str(out)!r}: there is a task already; name a new folder, or write --force to "
+            "replace it"
         )
 
 
@@ -108,7 +120,7 @@ def told(found: Collected) -> list[str]:
 
 def spec(found: Collected) -> str:
     """A spec of three arms for a small model on a laptop."""
-    sizes = {split: len(found.splits[split]) for split in SPLITS}
+    sizes: dict[SplitName, int] = {split: len(found.splits[split]) for split in SPLITS}
     train, dev = min(TRAIN, sizes["train"]), min(DEV, sizes["dev"])
     test = min(TEST, sizes["test"])
     demos = 2 if _typical_input(found) > LONG_PROMPT else 4

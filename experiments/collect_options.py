@@ -13,7 +13,7 @@ def add_collect(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     take = verb.add_parser("collect", help="a task and a spec from a CSV, JSONL, … or Hub dataset")
     take.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder or hub:owner/name")
     take.add_argument("--out", type=Path, required=True, help="a new folder")
-    take.add_argument("--force", action="store_true", help="replace what is in --out")
+    take.add_argument("--force", action="store_true", help="replace the task in --out")
     for name, told in (("input", "what is asked"), ("answer", "the right answer")):
         several = {"nargs": "+", "action": "extend", "default": []} if name == "input" else {}
         field = {"default": "", **several}

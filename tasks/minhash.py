@@ -18,6 +18,7 @@ from zlib import crc32
 import numpy as np
 
 BANDS, ROWS = 25, 5
+SLACK = 0.15  # four standard deviations of a guess
 CROWD = 8  # texts of one bucket that are looked at; more are one family, and one of it is enough
 
 Fields = Sequence[Sequence[str]]
@@ -38,7 +39,7 @@ def propose(
     Without groups: (text, an earlier one with the same key, …), in the order of the texts.
     Shingles that more than `frame_size` texts have are left out; texts with fewer than `few` others
     are, too, and so are those that share less than `near` of theirs with all other texts together.
-    For each text at most `most` others, those most alike first.
+    For each text at most `most` others, those most alike first; without groups, the earliest.
     """
     bags = _bags(texts).without_frame(frame_size).only_likely(few, near)
     if not len(bags.text_S):
@@ -51,6 +52,9 @@ def propose(
     else:
         here_P, there_P = _pairs(signature_TH, np.asarray(groups)[place_T], key_T)
     guess_P = _agreement(signature_TH, here_P, there_P)
+    if groups is None:  # of a family the first counts, which the others are dropped for
+        likely_P = guess_P >= near - SLACK
+        here_P, there_P, guess_P = here_P[likely_P], there_P[likely_P], np.ones(likely_P.sum())
     order_P = np.lexsort((there_P, -guess_P, here_P))
     here_P, there_P = here_P[order_P], there_P[order_P]
     rank_P = np.arange(len(here_P)) - np.searchsorted(here_P, here_P)

@@ -172,10 +172,9 @@ def drop_leaks(
         if not found:
             return splits
         by_id = {item.id: item for items in splits.values() for item in items}
-        for overlap in found:
-            if overlap.other_id in by_id:
-                dropped.add("leak", f"{overlap.other_split} {_pair(overlap, by_id)}")
-        gone = {overlap.other_id for overlap in found}
+        gone = {overlap.other_id: overlap for overlap in found}
+        for overlap in gone.values():
+            dropped.add("leak", f"{overlap.other_split} {_pair(overlap, by_id)}")
         splits = {s: [item for item in splits[s] if item.id not in gone] for s in SPLITS}
 
 

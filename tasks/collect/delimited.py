@@ -20,7 +20,7 @@ def read_delimited(path: Path, data: bytes) -> tuple[list[str], list[tuple[int, 
     """Header, rows with the line each ends on, and what is to be said about the file.
 
     Rows with too many or too few cells are left out. Raises TaskError, one line, when there is no
-    header, or when more than a tenth of the rows are such.
+    header, or when more than a tenth of the lines are lost so.
     """
     text, encoding = decode(path, data)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _find_delimiter(text)
@@ -33,24 +33,39 @@ def read_delimited(path: Path, data: bytes) -> tuple[list[str], list[tuple[int, 
             f'{path}: one column, "{header[0][:60] if header else ""}"; a task needs an input and '
             "an answer, with a comma, semicolon, tab or bar between them"
         )
-    rows, ragged = [], []
-    for line, cells in records[1:]:
-        cells = cells[: len(header)] if not any(cells[len(header) :]) else cells
-        if len(cells) == len(header):
-            rows.append((line, cells))
-        elif any(cells):
-            ragged.append(line)
-    if len(ragged) > RAGGED_SHARE * (len(rows) + len(ragged)):
-        raise TaskError(
-            f"{path}:{ragged[0]}: this row and {len(ragged) - 1} others have another number of "
-            f"cells than the header ({len(header)}); put text that holds a {DELIMITERS[delimiter]} "
-            'in "quotes"'
-        )
-    said = [encoding, DELIMITERS[delimiter], *told]
-    if ragged:
-        lines = ", ".join(map(str, ragged[:5])) + (", …" if len(ragged) > 5 else "")
-        said.append(f"left out {len(ragged)} rows with another number of cells (line {lines})")
+    rows, lost = _even(path, len(header), records, delimiter)
+    said = [encoding, DELIMITERS[delimiter], *told, *lost]
     return header, rows, "; ".join(said)
+
+
+Lines = list[tuple[int, list[str]]]
+
+
+def _even(path: Path, width: int, records: Lines, delimiter: str) -> tuple[Lines, list[str]]:
+    """The rows that are as wide as the header, which is the first record, and a line on the others.
+
+    Counted are the lines of the file that are lost: one quote that is never closed is a single row
+    and swallows all that follows.
+    """
+    rows, ragged, lost, before = [], [], 0, records[0][0]
+    for line, cells in records[1:]:
+        cells = cells[:width] if not any(cells[width:]) else cells
+        if len(cells) == width:
+            rows.append((line, cells))
+        else:
+            ragged.append(before + 1)
+            lost += line - before
+        before = line
+    if lost > RAGGED_SHARE * (len(rows) + lost):
+        raise TaskError(
+            f"{path}:{ragged[0]}: the row here has not as many cells as the header ({width}), and "
+            f"{lost} of {len(rows) + lost} lines are lost to such rows; put text that holds a "
+            f'{DELIMITERS[delimiter]} in "quotes", and close every quote'
+        )
+    if not ragged:
+        return rows, []
+    lines = ", ".join(map(str, ragged[:5])) + (", …" if len(ragged) > 5 else "")
+    return rows, [f"left out {lost} lines: not as many cells as the header (at line {lines})"]
 
 
 def decode(path: Path, data: bytes) -> tuple[str, str]:

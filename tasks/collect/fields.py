@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,18 @@ LONG_TEXT = 15  # characters on average, from which a column reads as text
 ANSWERS = (
     *("answer", "answers", "label", "labels", "label_text", "target", "targets", "output", "class"),
     *("category", "intent", "gold", "response", "completion", "sentiment", "expected", "solution"),
-    *("queue", "topic", "translation", "summary", "tag", "emotion", "label_name", "ground_truth"),
+    *(
+        "rating",
+        "stars",
+        "queue",
+        "topic",
+        "translation",
+        "summary",
+        "tag",
+        "emotion",
+        "label_name",
+        "ground_truth",
+    ),
 )
 INPUTS = (
     *("text", "input", "question", "prompt", "sentence", "message", "utterance", "body", "query"),
@@ -190,19 +202,14 @@ def _find_inputs(columns: Sequence[_Column]) -> tuple[tuple[str, ...], str]:
 def _several(what: str, columns: Sequence[_Column]) -> str:
     if not columns:
         return f"no field is left for the {what}; the source needs an input and an answer"
+    head, dot, _ = columns[0].name.partition(".")
     listed = ", ".join(f'"{c.name}"' for c in columns[:12])
-    either = f" (or several: --input {' '.join(c.name for c in columns[:2])})"
+    either = f" (or several: --input {shlex.join(c.name for c in columns[:2])})"
+    whole = f" (or --answer {shlex.quote(head)}: all of it, as JSON)" if dot else ""
     return (
         f"several fields could be the {what}: {listed}; write --{what} "
-        f"{shell_word(columns[0].name)}{either if what == 'input' and len(columns) > 1 else ''}"
+        f"{shlex.quote(columns[0].name)}{either if what == 'input' else whole}"
     )
-
-
-def shell_word(name: str) -> str:
-    """As it is typed."""
-    import shlex
-
-    return shlex.quote(name)
 
 
 def _without_twins(columns: Sequence[_Column]) -> list[_Column]:

@@ -51,7 +51,7 @@ def _named(name: str, answers: Sequence[str]) -> Guess:
         pattern = _shape(answers)
         if not pattern:
             raise TaskError("scorer regex: the answers have no form in common; write it by hand")
-        return Guess("regex", asked, _SHAPED, pattern=pattern)
+        return Guess("regex", asked, _shaped(answers), pattern=pattern)
     asking = {"number": _NUMBER, "json": _JSON, "exact": _SHORT, "contains": _SHORT, "f1": _WORDS}
     return Guess(name, asked, asking[name])
 
@@ -60,7 +60,15 @@ _NUMBER = "Answer with the number only."
 _JSON = "Answer with JSON only."
 _SHORT = "Answer with the answer only."
 _WORDS = "Answer in a few words."
-_SHAPED = "Answer with the answer only, in the form asked for."
+
+
+def _shaped(answers: Sequence[str]) -> str:
+    return f"Answer in the form {_form(answers[0])} only (0 is any digit, A any letter)."
+
+
+def _form(answer: str) -> str:
+    """2026-03-01 is 0000-00-00: the form, and nobody's answer."""
+    return re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub(r"\d", "0", answer)))
 
 
 def _choice(labels: Sequence[str], why: str) -> Guess:
@@ -108,7 +116,9 @@ def _as_shape(answers: Sequence[str]) -> Guess | None:
     pattern = _shape(answers)
     if not pattern:
         return None
-    return Guess("regex", f"every answer has the form of {answers[0]!r}", _SHAPED, pattern=pattern)
+    return Guess(
+        "regex", f"every answer has the form {_form(answers[0])}", _shaped(answers), pattern=pattern
+    )
 
 
 def _shape(answers: Sequence[str]) -> str:
