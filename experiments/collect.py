@@ -104,11 +104,11 @@ def told(found: Collected) -> list[str]:
         said = f" ({source.said})" if source.said else ""
         lines.append(f"read {len(source.records):,} rows of {source.name}{said}")
     lines += found.said
-    lines.append(f"instruction: {shorten(found.instruction, 120)}")
-    counts = found.dropped.counts
-    for reason, count in counts.items():
-        sample = found.dropped.shown[reason][0]
-        lines.append(f"dropped {count:,}: {REASONS[reason]} {shorten(sample, 120)}")
+    lines.append(f"instruction: {_cut(found.instruction, 200)}")
+    for reason, meaning in REASONS.items():
+        if count := found.dropped.counts.get(reason, 0):
+            sample = _cut(found.dropped.shown[reason][0], 100)
+            lines += [f"dropped {count:,} ({reason}): {meaning}", f"  {sample}"]
     sizes = ", ".join(f"{len(found.splits[split]):,} {split}" for split in SPLITS)
     lines.append(f"splits: {sizes}; {found.how}; nothing of test stands in train or dev")
     if absent := absent_labels(found):
@@ -116,6 +116,11 @@ def told(found: Collected) -> list[str]:
     answer, score = baseline(found)
     lines.append(f'always answering "{shorten(answer, 40)}" scores {100 * score:.1f} % on test')
     return lines
+
+
+def _cut(text: str, limit: int) -> str:
+    shown = shorten(" ".join(text.split()), limit)
+    return shown if len(shown) == len(text) else f"{shown} …"
 
 
 def spec(found: Collected) -> str:

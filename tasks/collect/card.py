@@ -146,7 +146,10 @@ def _drops(found: Collected) -> Iterator[str]:
     yield from ("", "## Dropped", "")
     if not found.dropped.counts:
         yield "Nothing."
-    for reason, count in found.dropped.counts.items():
+    for reason in REASONS:
+        count = found.dropped.counts.get(reason, 0)
+        if not count:
+            continue
         lines = found.dropped.shown[reason]
         first = f" The first {len(lines)}:" if count > len(lines) else ""
         yield from (f"### {reason}: {count:,}", "", f"{REASONS[reason]}{first}", "", "```text")
