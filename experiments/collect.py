@@ -107,7 +107,7 @@ def told(found: Collected) -> list[str]:
     lines.append(f"instruction: {_cut(found.instruction, 200)}")
     for reason, meaning in REASONS.items():
         if count := found.dropped.counts.get(reason, 0):
-            sample = _cut(found.dropped.shown[reason][0], 100)
+            sample = _cut(found.dropped.shown[reason][0], 250)
             lines += [f"dropped {count:,} ({reason}): {meaning}", f"  {sample}"]
     sizes = ", ".join(f"{len(found.splits[split]):,} {split}" for split in SPLITS)
     lines.append(f"splits: {sizes}; {found.how}; nothing of test stands in train or dev")
@@ -133,7 +133,7 @@ def spec(found: Collected) -> str:
     return f"""\
 # Does a better prompt help, and RL on top of it? Made by tasklift collect; edit it as you like.
 # More test examples show smaller differences: tasklift power task.yaml
-name: {found.options.name}
+name: {_scalar(found.options.name)}
 task: task.yaml # beside this file
 model: smollm2-135m
 splits: {{train: {train}, dev: {dev}, test: {test}}} # used of {_used(sizes)}
@@ -149,6 +149,13 @@ arms:
   prompt: [bootstrap]
   prompt+grpo: [bootstrap, grpo]
 """
+
+
+def _scalar(name: str) -> str:
+    """As YAML, in quotes where it would be read as a number or a yes."""
+    import yaml
+
+    return name if yaml.safe_load(name) == name else f'"{name}"'
 
 
 def _used(sizes: Mapping[SplitName, int]) -> str:

@@ -101,8 +101,8 @@ def _marks_hidden(records: Iterable[Record]) -> Any:
         if value != -1 or isinstance(value, bool | str):
             return False
         if name not in named:
-            named[name] = any(isinstance(find(row, name), str) for row in columns)
-            named[name] |= {find(row, name) for row in columns} == {-1}
+            values = [find(row, name) for row in columns]
+            named[name] = any(isinstance(v, str) for v in values) or all(v == -1 for v in values)
         return named[name]
 
     return is_hidden

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from tasks.collect.sources import Record
 from tasks.hub_data import SPLIT_NAMES
@@ -53,6 +52,7 @@ TOGETHER = (  # columns that are one question
     {"title", "description"},
 )
 TWO_WORDS = re.compile(r"[^\W\d_]{2,}\W+[^\W\d_]")  # not so a date, a number, an address
+MOST_PARTS = 20
 PARTS = ("text", "value", "label")  # of an answer that is a mapping: the one that is meant
 
 
@@ -148,17 +148,17 @@ def choose_fields(
 
 def column_names(records: Sequence[Record]) -> list[str]:
     """All columns in order of appearance; those that hold mappings by their parts: answers.text."""
-    names: dict[str, None] = {}
+    parts: dict[str, dict[str, None]] = {}
+    plain: set[str] = set()
     for record in records[:LOOKED_AT]:
         for name, value in record.columns.items():
-            names |= dict.fromkeys(_parts(name, value))
-    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
-
-
-def _parts(name: str, value: Any) -> list[str]:
-    if isinstance(value, Mapping) and value and len(value) <= 20:
-        return [f"{name}.{part}" for part in value]
-    return [name]
+            known = parts.setdefault(name, {})
+            if isinstance(value, Mapping):
+                known |= dict.fromkeys(f"{name}.{part}" for part in value)
+            elif value is not None:
+                plain.add(name)
+    split = {n for n, known in parts.items() if n not in plain and 0 < len(known) <= MOST_PARTS}
+    return [part for name in parts for part in (parts[name] if name in split else [name])]
 
 
 def _column(records: Sequence[Record], name: str) -> _Column:

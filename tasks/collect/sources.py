@@ -50,10 +50,7 @@ def read_source(spelling: str) -> Source:
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise TaskError(f"{path}: no kind of file that is known; {LISTED}")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror})") from error
+    data = _read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     split = SPLIT_NAMES.get(path.stem.lower())
     if kind in (".csv", ".tsv"):
@@ -71,6 +68,13 @@ def read_source(spelling: str) -> Source:
     if not records:
         raise TaskError(f"{path}: no rows")
     return Source(str(spelling), records, digest, said)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _read_objects(path: Path, kind: str, data: bytes) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -161,7 +165,7 @@ def _read_folder(folder: Path) -> Source:
     digest = hashlib.sha256()
     records = []
     for path, part in zip(texts, parts, strict=True):
-        data = path.read_bytes()
+        data = _read_bytes(path)
         digest.update("/".join(part).encode("utf-8", "surrogateescape") + b"\0")
         digest.update(hashlib.sha256(data).digest())
         columns = {"text": decode(path, data)[0], "label": part[1 if has_splits else 0]}

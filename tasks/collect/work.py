@@ -22,6 +22,7 @@ from tasks.collect.sources import Record, Source, read_source
 from tasks.scorers import SCORERS, Scorer, build_scorer
 from tasks.text import nearest
 from tasks.types import SPLITS, SplitName, TaskError
+from tasks.values import clean_text
 
 NONE = "none"
 SPLIT_COLUMN = "split"
@@ -139,7 +140,8 @@ def _with_ids(sources: Sequence[Source]) -> list[tuple[str, Record]]:
     found = []
     for number, source in enumerate(sources, 1):
         for record in source.records:
-            id_ = record.where if record.where not in seen else f"{number}/{record.where}"
+            where = clean_text(record.where)  # a file's name need not be UTF-8
+            id_ = where if where not in seen else f"{number}/{where}"
             seen.add(id_)
             found.append((id_, record))
     return found

@@ -158,11 +158,12 @@ def test_max_split_field_and_several_sources(tmp_path: Path, monkeypatch) -> Non
     assert sum(len(rows(Path(f"a/{split}.jsonl"))) for split in SPLITS) == 50
     assert main(["collect", "one.jsonl", "two.jsonl", "--out", "b"]) == 0
     assert [len(rows(Path(f"b/{split}.jsonl"))) for split in SPLITS] == [40, 40, 40]
-    anew = ["--split-field", "none", "--name", "x", "--instruction", ""]
+    anew = ["--split-field", "none", "--name", "1e3", "--instruction", ""]
     assert main(["collect", "one.jsonl", "two.jsonl", "--out", "c", *anew]) == 0
     assert [len(rows(Path(f"c/{split}.jsonl"))) for split in SPLITS] == [72, 24, 24]
     told = yaml.safe_load(Path("c/task.yaml").read_text())
-    assert (told["name"], told["instruction"]) == ("x", "")
+    assert (told["name"], told["instruction"]) == ("1e3", "")
+    assert load_spec(Path("c/spec.yaml")).name == "1e3"
 
 
 def test_force_replaces_a_task_and_nothing_else(
@@ -179,3 +180,33 @@ def test_force_replaces_a_task_and_nothing_else(
     assert main([*words, ".", "--force"]) == 2 and tickets.exists()
     assert Path("t/test.jsonl").read_bytes() == before
     assert not [path for path in Path().iterdir() if path.name.startswith(".t")]
+
+
+def test_the_walk_through_shows_what_is_printed(
+    tickets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "examples/README.md").read_text()
+    [shown] = re.findall(r"\$ tasklift collect tickets.csv --out my-task\n(.*?)```", page, re.S)
+    assert main(["collect", "tickets.csv", "--out", "my-task"]) == 0
+    assert capsys.readouterr().out == shown
+    for line in tickets.read_text(encoding="utf-8-sig").splitlines()[:4]:
+        assert line in page or "T-1001" in line or "T-1002" in line
+
+
+def test_a_folder_whose_names_are_not_utf_8(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in range(30):
+        folder = Path("texts", "ab"[n % 2] + "\udcff")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{n}.txt").write_text(f"text number {n}")
+    assert main(["collect", "texts", "--out", "t"]) == 0
+    assert main(["check", "t/task.yaml"]) == 0
+
+
+def test_an_answer_column_of_all_kinds(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = [-1, [1], {"a": 2}, None, True, "x", 2.5, "\ud800", float("nan"), []]
+    made = [{"text": f"text {n}", "answer": values[n % len(values)]} for n in range(100)]
+    Path("odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    assert main(["collect", "odd.jsonl", "--out", "t"]) == 0
+    assert main(["check", "t/task.yaml"]) == 0
