@@ -95,6 +95,7 @@ def _by_group(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
     wanted = {s: {layer: shares[s] * n for layer, n in totals.items()} for s in SPLITS}
     have: dict[str, dict[str, int]] = {s: dict.fromkeys(totals, 0) for s in SPLITS}
     dealt: Dealt = {split: [] for split in SPLITS}
+    typical = len(items) / max(1, len(totals))  # of a stratum: all weighs as much as they together
     open_splits: list[SplitName] = [split for split in SPLITS if shares[split]]
     for key in sorted(groups, key=size_then_chance):
         counts = _count(groups[key])
@@ -103,7 +104,7 @@ def _by_group(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
             """How much worse or better the squares get, each stratum and all by their sizes."""
             size = sum(counts.values())
             too_many = len(dealt[split]) - shares[split] * len(items)
-            return size * (2 * too_many + size) / len(items) + sum(
+            return size * (2 * too_many + size) / typical + sum(
                 n * (2 * (have[split][layer] - wanted[split][layer]) + n) / totals[layer]
                 for layer, n in counts.items()
             )

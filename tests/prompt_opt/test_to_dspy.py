@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import dspy
 import pytest
@@ -36,8 +37,16 @@ def test_plain_dspy_evaluates_a_task() -> None:
         assert evaluate(dspy.Predict(signature), metric=metric).score == 25.0
 
 
+class Graded(Inflection):
+    """Half right is not correct."""
+
+    def score(self, example: Example, text: str) -> Score:
+        score = super().score(example, text)
+        return score if score.correct else replace(score, value=0.5)
+
+
 def test_demos_are_bootstrapped_from_correct_answers_only() -> None:
-    signature, examples, metric = to_dspy("inflection", ["train"])
+    signature, examples, metric = to_dspy(Graded(), ["train"])
     output = Inflection().output
     cases = examples["train"][:2]
     replies = [{output: "wrong"}, {output: cases[1][output]}]

@@ -67,6 +67,15 @@ def test_repeats_go_and_the_first_stays() -> None:
     assert "answers b and a" in dropped.shown["near"][0]
 
 
+def test_what_is_near_a_dropped_row_only_stays() -> None:
+    """Each text has two more words replaced, so that only neighbours in the chain are near."""
+    words = STORY.replace(",", "").split()
+    fresh = ["amber", "birch", "cedar", "dahlia", "elder", "fern"]
+    chain = [" ".join([*fresh[: 2 * step], *words[2 * step :]]) for step in range(4)]
+    rows = [item(n, text) for n, text in enumerate(chain)]
+    assert ids(drop_repeats(rows, Dropped())) == ["r0", "r2"]
+
+
 def test_of_a_repeat_the_one_in_test_stays() -> None:
     rows = [
         item(0, STORY, split="train"),
@@ -150,13 +159,19 @@ def test_groups_stay_whole_and_strata_even() -> None:
 
 
 def test_one_large_group_does_not_break_the_shares() -> None:
-    rows = [item(n, key="big" if n < 150 else f"g{n}") for n in range(300)]
+    rows = [item(n, key="z big" if n < 150 else f"g{n}") for n in range(300)]
     dealt = deal(rows, SHARES, "group", 0)
     assert [len(dealt[split]) for split in SPLITS] == [180, 60, 60]
 
 
+def test_groups_of_many_small_strata_do_not_add_up_to_another_share() -> None:
+    rows = [item(n, stratum=f"label {n % 77}", key=f"g{n}") for n in range(77 * 4)]
+    dealt = deal(rows, SHARES, "group", 0)
+    assert all(abs(len(dealt[split]) - SHARES[split] * len(rows)) < 3 for split in SPLITS)
+
+
 def test_test_is_latest_and_no_moment_is_in_two_splits() -> None:
-    rows = [item(n, key=f"2026-{1 + n // 30:02}-{1 + n % 30 // 4:02}") for n in range(300)]
+    rows = [item(n, key=f"2026-{1 + n // 98:02}-{1 + n % 98 // 7:02}") for n in range(300)]
     dealt = deal(random.Random(0).sample(rows, 300), SHARES, "time", 0)
     times = [{row.key for row in dealt[split]} for split in SPLITS]
     assert max(times[0]) < min(times[1]) and max(times[1]) < min(times[2])
