@@ -7,17 +7,16 @@ program's reach (`tasks/sandbox`); on honest answers the verdict is that of the 
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from tasks.sandbox import DEFAULT, FAILURES, Outcome, Sandbox, run_tests
-from tasks.text import MAX_CHARS, shorten
+from tasks.code import as_program, extract_code
+from tasks.sandbox import CODE, DEFAULT, FAILURES, Outcome, Sandbox, run_tests
+from tasks.text import shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 
-FENCE = re.compile(r"```[^\S\n]*[\w+-]*[^\S\n]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
 PLACES: Mapping[SplitName, range] = {"train": range(3), "dev": range(3, 5), "test": range(5, 10)}
 
 
@@ -36,6 +35,7 @@ class HumanEval(Task):
         **FAILURES,
     }
     format_failures = ("no_code", "syntax_error", "no_function")
+    files = (Path(__file__).with_name("code.py"), *CODE)
     sandbox: Sandbox = DEFAULT
 
     def split(self, name: SplitName) -> Sequence[Example]:
@@ -46,27 +46,22 @@ class HumanEval(Task):
         problem = read_problems()[example.meta["task_id"]]
         code = extract_code(text)
         if not code.strip():
-            return Score(0.0, False, "no_code", "Answer with the code of the function.")
+            why = "Answer with the code of the function."
+            return Score(0.0, False, "no_code", why, tests=0.0)
         outcome = self.outcome(problem, code)
         if outcome.failure is None:
-            return Score(1.0, True, answer=shorten(code))
-        sentence = self.failure_classes[outcome.failure]
-        why = f"{sentence} {shorten(outcome.detail, 400)}".strip()
-        return Score(0.0, False, outcome.failure, why, shorten(code))
+            return Score(1.0, True, answer=shorten(code), tests=1.0)
+        why = f"{FAILURES[outcome.failure]} {shorten(outcome.detail, 400)}".strip()
+        return Score(0.0, False, outcome.failure, why, shorten(code), outcome.share)
+
+    score.side_by_side = True  # type: ignore[attr-defined]
 
     def outcome(self, problem: Mapping[str, str], code: str) -> Outcome:
         """What the tests say of `code`: a whole function, or what follows the problem's prompt."""
         prompt, function = problem["prompt"], problem["entry_point"]
-        source = (
-            f"{_before(prompt, function)}\n{code}" if _defines(code, function) else prompt + code
-        )
         tests = f"{problem['test']}\ncheck(candidate)"
+        source = as_program(prompt, function, code)
         return run_tests(source, tests, function=function, setup=prompt, sandbox=self.sandbox)
-
-    def tests(self, example: Example, text: str) -> float:
-        """The share of the problem's asserts that hold, in [0, 1]: the reward `tests`."""
-        code = extract_code(text)
-        return self.outcome(read_problems()[example.meta["task_id"]], code).share if code else 0.0
 
 
 @cache
@@ -89,19 +84,3 @@ def _example(problem: Mapping[str, Any]) -> Example:
     }
     key = problem["task_id"].replace("/", "-")
     return Example(key, {"code": problem["prompt"]}, answer, meta)
-
-
-def extract_code(text: str) -> str:
-    """The longest fenced block of a reply, or all of it where there is none."""
-    blocks = FENCE.findall(text[:MAX_CHARS])
-    return max(blocks, key=len) if blocks else text[:MAX_CHARS]
-
-
-def _defines(code: str, function: str) -> bool:
-    return re.search(rf"^def\s+{re.escape(function)}\b", code, re.MULTILINE) is not None
-
-
-def _before(prompt: str, function: str) -> str:
-    """The imports and helpers that stand in front of the function to be written."""
-    last = next(n for n in ast.parse(prompt).body if getattr(n, "name", "") == function)
-    return "\n".join(prompt.splitlines()[: last.lineno - 1])

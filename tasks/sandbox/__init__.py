@@ -14,8 +14,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -23,7 +23,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from tasks.text import nearest
-from tasks.types import TaskError
+from tasks.types import Task, TaskError
 
 WALLS: Mapping[str, str] = {
     "network": "no network but its own, which is empty",
@@ -45,6 +45,7 @@ FAILURES: Mapping[str, str] = {
     "exited_early": "It left before it had answered.",
     "crashed": "It was killed by a signal, such as a segmentation fault.",
 }
+CODE = tuple(sorted(Path(__file__).parent.glob("*.py")))  # for `files` of tasks that run code
 CHECKER = Path(__file__).with_name("checker.py")
 GRACE = 5.0  # seconds after its own deadline at which the checker itself is killed
 AT_ONCE = BoundedSemaphore(2 * len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
@@ -134,6 +135,24 @@ def _probe() -> Mapping[str, str]:
 def check_walls(sandbox: Sandbox) -> None:
     """Raises TaskError where a wall is missing that `sandbox` does not allow to be."""
     _refuse_missing(missing_walls(), sandbox.allow_missing)
+
+
+def settle(task: Task, allow_missing: Sequence[str] = ()) -> dict[str, Any]:
+    """Let walls be missing for a task that runs code, and see that no others are; what stands.
+
+    {} for a task that runs none. Raises TaskError for a missing wall, and where `allow_missing`
+    names walls for a task that needs no sandbox.
+    """
+    sandbox = getattr(task, "sandbox", None)
+    if not isinstance(sandbox, Sandbox):
+        if allow_missing:
+            raise TaskError(f'sandbox: task "{task.name}" runs no code; leave sandbox out')
+        return {}
+    if allow_missing:
+        sandbox = replace(sandbox, allow_missing=tuple(allow_missing))
+        task.sandbox = sandbox  # type: ignore[attr-defined]
+    check_walls(sandbox)
+    return {"walls": [w for w in WALLS if w not in missing_walls()], "missing": missing_walls()}
 
 
 def _refuse_missing(missing: Mapping[str, str], allowed: Collection[str]) -> None:

@@ -34,10 +34,15 @@ class Tests:
         self.asserts = 0
         self.first: tuple[str, str] | None = None
         self.last = "nothing"
+        self.gone: Gone | None = None
 
     def candidate(self, *arguments: Any, **named: Any) -> Any:
         self.last = "nothing"
-        reply = self.program.ask([encode(arguments), encode(named)])
+        try:
+            reply = self.program.ask([encode(arguments), encode(named)])
+        except Gone as gone:
+            self.gone = gone  # whatever the tests make of it
+            raise
         if "failure" in reply:
             raise _as_error(reply)
         try:
@@ -140,6 +145,8 @@ def check(program: Program, job: dict[str, Any]) -> dict[str, Any]:
             raise Gone(failure, f"{loaded.get('error')}: {loaded.get('message')}"[: 2 * SHOWN])
         if tests is not None:
             run_tests(state, tests)
+        if state.gone is not None:
+            raise state.gone
         failure, detail = state.first or (None, "")
     except Gone as gone:
         failure, detail = state.first or (gone.failure, gone.detail)

@@ -26,7 +26,7 @@ NEW_IPC, NEW_HOST = 0x08000000, 0x04000000
 BIND, RECURSIVE, PRIVATE, DETACH = 0x1000, 0x4000, 0x40000, 2
 NO_SUID, NO_DEVICES, NO_EXEC = 2, 4, 8
 MOUNT_SETATTR, PIVOT_ROOT = 442, {"x86_64": 155, "aarch64": 41}
-PARENT_DIES, DUMPABLE, DROP_BOUND, NO_NEW_PRIVILEGES = 1, 4, 24, 38
+PARENT_DIES, DUMPABLE, DROP_BOUND, SUBREAPER, NO_NEW_PRIVILEGES = 1, 4, 24, 36, 38
 NOBODY = 65534
 OWN_IDS = 1_800_000_000  # user ids from here on, one a program, are nobody's
 NEW_ROOT = "/tmp"  # where the new root is put together; a folder that is there on any Linux
@@ -208,6 +208,11 @@ def renounce(limits: dict[str, int], missing: Container[str]) -> dict[str, str]:
 def die_with_parent() -> None:
     """Be killed when the parent dies. To be asked again after a change of user."""
     libc.prctl(PARENT_DIES, signal.SIGKILL, 0, 0, 0)
+
+
+def orphans_come_here() -> None:
+    """Processes below this one whose parent ends become its children."""
+    libc.prctl(SUBREAPER, 1, 0, 0, 0)
 
 
 def forget_surroundings() -> None:

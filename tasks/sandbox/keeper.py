@@ -9,9 +9,18 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from jail import EVERYTHING, die_with_parent, forget_surroundings, isolate, renounce
+from jail import (
+    EVERYTHING,
+    die_with_parent,
+    forget_surroundings,
+    isolate,
+    orphans_come_here,
+    renounce,
+)
 from program import serve
 from wire import send
 
@@ -71,6 +80,7 @@ def _guard(
     try:
         os.setsid()
         die_with_parent()
+        orphans_come_here()
         missing |= renounce(limits, missing)
         die_with_parent()
         if "network" in missing and "syscalls" not in missing:
@@ -83,7 +93,10 @@ def _guard(
         if not child:
             _become_program(job, requests, replies, out)
         close_but(status)
-        send(status, _wait(child, limits["seconds"], limits["cpu_seconds"]))
+        end = _wait(child, limits["seconds"], limits["cpu_seconds"])
+        if "processes" in missing:
+            _end_children()
+        send(status, end)
     except Exception as error:
         _give_up(status, error)
     finally:
@@ -135,6 +148,15 @@ def _wait(child: int, seconds: float, cpu_seconds: int) -> dict[str, Any]:
     if code < 0 and used.ru_utime + used.ru_stime > cpu_seconds - 0.1:
         return {"late": False}
     return {"exit": code} if code >= 0 else {"signal": -code}
+
+
+def _end_children() -> None:
+    """Where no process namespace ends them with us."""
+    with suppress(OSError):
+        while ids := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            for one in map(int, ids):
+                os.kill(one, signal.SIGKILL)
+                os.waitpid(one, 0)
 
 
 def _is_full() -> bool:
