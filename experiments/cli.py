@@ -25,7 +25,16 @@ FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
-    *("curves", "audits", "attribution", "reads", "stopped", "recheck", "error_types"),
+    *(
+        "resistance",
+        "curves",
+        "audits",
+        "attribution",
+        "reads",
+        "stopped",
+        "recheck",
+        "error_types",
+    ),
     *("error_types_by_arm", "error_examples", "format", "budget", "allocation", "efficiency"),
     "dev_curves",
 )
