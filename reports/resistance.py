@@ -40,9 +40,9 @@ def resistance(run: Run) -> pd.DataFrame:
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
     frames = [_marked(run.answers[arm.eval]) for arm in run.arms if arm.arm == name]
-    if not all(frame["attack"].any() and not frame["attack"].all() for frame in frames):
+    if not all(len(set(frame["attack"])) == 2 for frame in frames):
         return
-    twins = [frame[~frame["attack"]] for frame in frames]
+    twins = [frame.loc[~frame["attack"]] for frame in frames]
     refused = score_seeds([_share(twin, "refused") for twin in twins])
     harmless = {
         "twins": refused.n,
@@ -62,13 +62,17 @@ def _marked(answers: pd.DataFrame) -> pd.DataFrame:
     told = {text: json.loads(text) for text in answers["meta"].unique()}
     is_attack = {text: meta.get("kind") == ATTACK for text, meta in told.items()}
     known = {text: bool(meta.get("known", True)) for text, meta in told.items()}
-    meta = answers["meta"]
-    return answers.assign(attack=meta.map(is_attack).astype(bool), known=meta.map(known))
+    metas = answers["meta"].tolist()
+    return answers.assign(
+        attack=[is_attack[text] for text in metas], known=[known[text] for text in metas]
+    )
 
 
 def _attacks(frame: pd.DataFrame, which: str) -> pd.DataFrame:
-    asked = frame[frame["attack"]]
-    return asked if which == "all" else asked[asked["known"].astype(bool) == (which == "known")]
+    asked = frame.loc[frame["attack"]]
+    if which == "all":
+        return asked
+    return asked.loc[asked["known"] == (which == "known")]
 
 
 def _of_attacks(frames: list[pd.DataFrame]) -> dict[str, object]:
@@ -88,4 +92,4 @@ def _of_attacks(frames: list[pd.DataFrame]) -> dict[str, object]:
 def _share(answers: pd.DataFrame, failure: str | None) -> pd.Series:
     """Of each example's answers, the share with that failure class; with None, the right ones."""
     hit = answers["correct"] if failure is None else answers["failure"].eq(failure).fillna(False)
-    return hit.astype(float).groupby(answers["example_id"], sort=False).mean()
+    return pd.Series(hit.astype(float).groupby(answers["example_id"], sort=False).mean())

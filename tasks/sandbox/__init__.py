@@ -169,6 +169,8 @@ def _refuse_missing(missing: Mapping[str, str], allowed: Collection[str]) -> Non
 def _run(source: str, function: str | None, tests: Any, sandbox: Sandbox, stdin: str) -> Outcome:
     verdict = _verdict(source, function, tests, sandbox, stdin)
     _refuse_missing(verdict["missing"], sandbox.allow_missing)
+    if verdict["failure"] == "refused":
+        raise TaskError(f"sandbox: {next(iter(verdict['missing'].values()))}")
     kept = ("failure", "detail", "passed", "tried", "output")
     return Outcome(**{key: verdict[key] for key in kept}, walls=tuple(verdict["walls"]))
 

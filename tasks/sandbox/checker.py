@@ -8,18 +8,19 @@ to standard output. The tests are trusted, the program is not.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import os
-import random
 import resource
 import sys
-from typing import Any
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 from jail import EVERYTHING, die_with_parent
 from outside import UNREADABLE, Gone, Program
 from wire import decode, encode, receive, send
+
+TYPE_CHECKING = False  # without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 SHOWN = 200  # characters
 CHECKER_MEMORY = 2 << 30
@@ -91,30 +92,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
-class _Counted(ast.NodeTransformer):
-    """Each assert reports whether it holds, and the next one is tried either way."""
-
-    def __init__(self) -> None:
-        self.asserts = 0
-
-    def visit_Assert(self, node: ast.Assert) -> Any:
-        if isinstance(node.test, ast.Constant) and node.test.value:
-            return ast.Pass()
-        self.asserts += 1
-        text = ast.unparse(ast.Assert(node.test))
-        text = text if len(text) <= SHOWN else text[:SHOWN] + "…"
-        frame = (
-            "try:\n pass\nexcept __gone__:\n raise\nexcept BaseException as __error__:\n"
-            f" __failed__({text!r}, __error__)\nelse:\n __passed__()"
-        )
-        (attempt,) = ast.parse(frame).body
-        assert isinstance(attempt, ast.Try)
-        attempt.body = [node]
-        return attempt
-
-
 def run_tests(state: Tests, tests: dict[str, str]) -> None:
     """Run `setup`, then `script` with the program's function bound to its name and `candidate`."""
+    import random  # by now the program is on its way
+
+    from counted import counted
+
     random.seed(0)
     namespace: dict[str, Any] = {
         "__name__": "tests",
@@ -124,11 +107,9 @@ def run_tests(state: Tests, tests: dict[str, str]) -> None:
     }
     exec(compile(tests["setup"], "<setup>", "exec"), namespace)
     namespace |= {state.name: state.candidate, "candidate": state.candidate}
-    counted = _Counted()
-    tree = ast.fix_missing_locations(counted.visit(ast.parse(tests["script"])))
-    state.asserts = counted.asserts
+    code, state.asserts = counted(tests["script"])
     try:
-        exec(compile(tree, "<tests>", "exec"), namespace)
+        exec(code, namespace)
     except Exception as error:
         state.failed("a test", error)
 

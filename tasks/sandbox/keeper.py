@@ -5,13 +5,9 @@ of them, one that is the first within them and ends all others with it.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from jail import (
     EVERYTHING,
@@ -19,10 +15,15 @@ from jail import (
     forget_surroundings,
     isolate,
     orphans_come_here,
+    read,
     renounce,
 )
 from program import serve
 from wire import send
+
+TYPE_CHECKING = False  # without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def close_but(*kept: int) -> None:
@@ -43,6 +44,8 @@ def keep(job: dict[str, Any], requests: int, replies: int, out: int, status: int
         job["limits"]["number"] = os.getpid()
         missing = isolate(job["limits"]["file"])
         if "filesystem" in missing:
+            import tempfile
+
             folder = tempfile.mkdtemp(prefix="tasklift-jail-")
             os.chmod(folder, 0o777)
             os.chdir(folder)
@@ -56,6 +59,8 @@ def keep(job: dict[str, Any], requests: int, replies: int, out: int, status: int
         _give_up(status, error)
     finally:
         if folder is not None:
+            import shutil
+
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
@@ -153,7 +158,7 @@ def _wait(child: int, seconds: float, cpu_seconds: int) -> dict[str, Any]:
 def _end_children() -> None:
     """Where no process namespace ends them with us."""
     with suppress(OSError):
-        while ids := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        while ids := read(f"/proc/self/task/{os.getpid()}/children").split():
             for one in map(int, ids):
                 os.kill(one, signal.SIGKILL)
                 os.waitpid(one, 0)

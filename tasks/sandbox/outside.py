@@ -8,10 +8,13 @@ import select
 import signal
 import time
 from contextlib import suppress
-from typing import Any
 
 from keeper import close_but, keep
 from wire import receive, send
+
+TYPE_CHECKING = False  # without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_REPLY = 1 << 20  # bytes
 GRACE = 2.0  # seconds after which the program's keeper is taken for dead

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import sys
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
 
 from wire import decode, encode, receive, send
+
+TYPE_CHECKING = False  # without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 FORBIDDEN = (
     errno.EPERM,
@@ -36,7 +38,10 @@ def serve(source: str, name: str | None, requests: int, replies: int) -> None:
     A reply is `{"value": …}`, or `{"failure": class, "error": type, "message": text}`.
     """
     me = os.getpid()
-    random.seed(0)
+    if "random" in source:
+        import random
+
+        random.seed(0)
     module = ModuleType("__main__" if name is None else "answer")
     sys.modules[module.__name__] = module
     reply = _attempt(lambda: _load(source, module, name))

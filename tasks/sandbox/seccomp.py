@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 
 # By name: number on x86_64 and on aarch64.
@@ -65,9 +65,9 @@ def refuse_calls(libc: ctypes.CDLL) -> str:
 
     `no_new_privs` must be set before.
     """
-    if platform.machine() not in MACHINES:
-        return f"no list of system calls for {platform.machine()}"
-    code = _program(*MACHINES[platform.machine()])
+    if os.uname().machine not in MACHINES:
+        return f"no list of system calls for {os.uname().machine}"
+    code = _program(*MACHINES[os.uname().machine])
     data = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(data))
     if libc.prctl(SET_SECCOMP, FILTER, ctypes.create_string_buffer(program, len(program)), 0, 0):

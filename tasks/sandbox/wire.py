@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+
+TYPE_CHECKING = False  # without the cost of importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 EXACT = 2**53  # whole numbers beyond it are written in hex, of any length
 MOST_ITEMS = 100_000  # taken from an iterator
@@ -33,7 +36,7 @@ def encode(value: Any) -> Any:
     for kind, write in WRITERS:
         if isinstance(value, kind):
             return write(value)
-    if isinstance(value, Iterator):
+    if hasattr(value, "__next__"):
         return {"iterator": [encode(item) for item in islice(value, MOST_ITEMS)]}
     return {"opaque": type(value).__name__}
 
