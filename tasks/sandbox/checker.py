@@ -11,7 +11,9 @@ from __future__ import annotations
 import builtins
 import os
 import resource
+import signal
 import sys
+import time
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 from jail import EVERYTHING, die_with_parent
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHOWN = 200  # characters
-CHECKER_MEMORY = 2 << 30
+CHECKER_MEMORY = 1 << 30
 
 
 class Tests:
@@ -108,10 +110,18 @@ def run_tests(state: Tests, tests: dict[str, str]) -> None:
     exec(compile(tests["setup"], "<setup>", "exec"), namespace)
     namespace |= {state.name: state.candidate, "candidate": state.candidate}
     code, state.asserts = counted(tests["script"])
+    signal.signal(signal.SIGALRM, _ring)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, state.program.until - time.monotonic()))
     try:
         exec(code, namespace)
     except Exception as error:
         state.failed("a test", error)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _ring(*_: Any) -> None:
+    raise Gone("timeout", "the tests did not come to an end with what it returned")
 
 
 def check(program: Program, job: dict[str, Any]) -> dict[str, Any]:
