@@ -21,7 +21,9 @@ from tasks.types import Task, TaskError
 
 BUILT_INS: Mapping[str, str] = {
     "bikeshare": "tasks.bikeshare:BikeShare",
+    "humaneval": "tasks.humaneval:HumanEval",
     "inflection": "tasks.inflection:Inflection",
+    "injection": "tasks.injection:Injection",
     "questions": "tasks.questions:Questions",
 }
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's

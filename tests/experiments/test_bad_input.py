@@ -72,6 +72,11 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "attribution is no switch": ({"attribution": "maybe"}, ["attribution", "'maybe'", "true or"]),
     "attribution is a number": ({"attribution": 1}, ["attribution: 1 is no switch"]),
     "overlap is no switch": ({"allow_overlap": "yes"}, ["allow_overlap", "'yes'", "true or false"]),
+    "a wall nobody knows": ({"sandbox": {"allow_missing": ["netwrok"]}}, ["sandbox", "network"]),
+    "a sandbox for no code": (
+        {"sandbox": {"allow_missing": ["network"]}},
+        ["sandbox", "runs no code", "leave sandbox out"],
+    ),
     "nothing to attribute": ({"attribution": True}, ["no arm moves both", "[bootstrap, grpo]"]),
     "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
     "unknown baseline": ({"baseline": "zeroshot"}, ["baseline", "did you mean 'zero-shot'"]),
