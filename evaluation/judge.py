@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.environment import scorer
 from evaluation.types import ScoreFunction
 from lm.types import Completion
 from tasks import scorers, text
@@ -62,7 +63,8 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
 
     Never raises an `Exception`. `BudgetExhausted`, `KeyboardInterrupt` and their like pass.
     """
-    return judge_answer(score, example, prompt.extract(completion.text), completion)
+    answer = prompt.extract(completion.text)
+    return judge_answer(scorer(score, completion), example, answer, completion)
 
 
 def judge_answer(
@@ -117,7 +119,7 @@ def _universal(answer: str | None, completion: Completion) -> str | None:
         return "empty"
     if completion.finish_reason == "length":
         return "truncated"
-    if loops(completion.token_ids):
+    if loops(completion.own_tokens):
         return "repetition"
     if answer is None or _undecodable(completion.text):
         return "unparsable"

@@ -4,19 +4,26 @@ A user's text, or a demo, may contain `<|im_end|>`. Tokenizers turn that into th
 the text could end its own turn and speak as somebody else. Here every control token inside a
 message is torn after its first character before the text is tokenized: it reads the same and
 controls nothing. Texts without control tokens get exactly the ids `apply_chat_template` gives.
+
+A chat whose first message has the role `tools` (its content: JSON of their schemas) offers tools.
+A template with a place for them shows them its own way; else they stand in the system message.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
+from lm.tool_calls import as_text, quoted, told
+from lm.tool_template import ToolTemplate
 from lm.types import Chat, ModelError
 
 TEAR = "\ufdd0"  # a Unicode noncharacter, set aside for a program's own use
-_REPLY = "tasklift"  # stands for a reply where a template is asked what it writes behind one
+_REPLY = "tasklift reply"  # stands for a reply where a template is asked what it writes behind one
 
 
 class ChatEncoder:
@@ -60,10 +67,15 @@ class ChatEncoder:
         return [self._ids(piece, opens=not number) for number, piece in enumerate(pieces)]
 
     def _text(self, chat: Chat, *, answer_follows: bool) -> str:
+        schemas = None
+        if chat[0]["role"] == "tools":
+            native = self.tools.shows_tools
+            schemas = json.loads(chat[0]["content"]) if native else None
+            chat = chat[1:] if native else as_text(chat)
         messages = [{**message, "content": self._torn(message["content"])} for message in chat]
         if self._tokenizer.chat_template is None:
             return "".join(message["content"] + "\n\n" for message in messages)
-        return _rendered(self._tokenizer, messages, answer_follows)[0]
+        return _rendered(self._tokenizer, messages, answer_follows, schemas)[0]
 
     def _ids(self, text: str, *, opens: bool = True) -> list[int]:
         plain = self._tokenizer.chat_template is None  # a template writes the opening token itself
@@ -72,6 +84,26 @@ class ChatEncoder:
             first = plain and opens and number == 0
             ids += self._tokenizer(piece, add_special_tokens=first)["input_ids"]
         return ids
+
+    @cached_property
+    def tools(self) -> ToolTemplate:
+        """What the chat template does with tools."""
+        return ToolTemplate.of(self._tokenizer)
+
+    def results(self, results: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids from the end of the assistant's turn to where it speaks again, with what tools
+        have answered (`content`) in between, as the template writes it."""
+        turns: list[dict[str, str]] = [{"role": "user", "content": "a"}]
+        turns.append({"role": "assistant", "content": _REPLY})
+        if self.tools.takes_results:
+            turns += [{"role": "tool", "content": quoted(r["content"])} for r in results]
+        else:
+            turns.append({"role": "user", "content": told(results)})
+        behind = self._text(turns, answer_follows=True).partition(_REPLY)[2]
+        pieces = behind.split(TEAR)
+        return [
+            i for p in pieces for i in self._tokenizer(p, add_special_tokens=False)["input_ids"]
+        ]
 
     def reply(self, text: str) -> list[int]:
         """Token ids of a reply, to stand behind those of its chat; without the end of the turn."""
@@ -103,7 +135,7 @@ def turn_end(tokenizer: Any, ends: Set[int]) -> int:
 
 def sendable(tokenizer: Any, chat: Chat) -> list[dict[str, str]]:
     """`chat` as `ChatEncoder` puts it before the template: with a system message or without."""
-    messages = [*chat]
+    messages = as_text(chat)
     return messages if tokenizer.chat_template is None else _rendered(tokenizer, messages)[1]
 
 
@@ -128,18 +160,21 @@ def _with_blank_lines(lines: list[str]) -> list[str]:
 
 
 def _rendered(
-    tokenizer: Any, messages: list[dict[str, str]], answer_follows: bool = True
+    tokenizer: Any,
+    messages: list[dict[str, str]],
+    answer_follows: bool = True,
+    tools: Any = None,
 ) -> tuple[str, list[dict[str, str]]]:
     """The text of a chat, and its messages as the template took them."""
     try:
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer_follows
+            messages, tools=tools, tokenize=False, add_generation_prompt=answer_follows
         )
         return text, messages
     except Exception as error:  # a template can fail in any way
         if messages[0]["role"] == "system" and len(messages) > 1:
             both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
             merged = [{**messages[1], "content": both}, *messages[2:]]
-            return _rendered(tokenizer, merged, answer_follows)
+            return _rendered(tokenizer, merged, answer_follows, tools)
         line = (str(error).splitlines() or [""])[0]
         raise ModelError(f"model: its chat template fails: {line}") from error

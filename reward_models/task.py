@@ -36,8 +36,10 @@ class TaskReward:
     def judged(self, completions: Sequence[Turns], example_id: Sequence[str]) -> list[Score]:
         """The whole Score of each completion."""
         rows = zip(completions, example_id, strict=True)
-        return [self._judge(reply(turns), key) for turns, key in rows]
+        return [self._judge(turns, key) for turns, key in rows]
 
-    def _judge(self, text: str, example_id: str) -> Score:
+    def _judge(self, turns: Turns, example_id: str) -> Score:
         example = find(self.examples, example_id, "task")
-        return judge(self.score, self.prompt, example, Completion(text, (), (), "stop", 0))
+        acted = () if isinstance(turns, str) or not self.prompt.tools else tuple(turns)
+        answer = Completion(reply(turns), (), (), "stop", 0, transcript=acted)
+        return judge(self.score, self.prompt, example, answer)
