@@ -77,7 +77,9 @@ class GivenRows:
         return None
 
 
-def gold_row(live: HFModel, prompt: Prompt, example: Example, score: ScoreFunction) -> Row:
+def gold_row(
+    live: HFModel, prompt: Prompt, example: Example, score: ScoreFunction | None = None
+) -> Row:
     """The gold answer behind the prompt, with its calls where there are tools.
 
     Raises ModelError when it does not fit the window.

@@ -21,6 +21,7 @@ from tasks.types import Task, TaskError
 
 BUILT_INS: Mapping[str, str] = {
     "bikeshare": "tasks.bikeshare:BikeShare",
+    "calculator": "tasks.calculator:Calculator",
     "inflection": "tasks.inflection:Inflection",
     "questions": "tasks.questions:Questions",
 }
