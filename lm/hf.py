@@ -250,6 +250,7 @@ class HFModel:
             prompt_tokens=sum(further.unread if further else map(len, prompts)),
             completion_tokens=sum(len(row.tokens) for row in rows),
             seconds=watch.seconds,
+            calls=0 if further else 1,
         )
         return [answers[i : i + sampling.n] for i in range(0, len(answers), sampling.n)]
 

@@ -166,7 +166,8 @@ class Draws:
             self.stage.context.ledger.add(
                 "rollout",
                 completions=len(answers),
-                prompt_tokens=sum(len(answer["prompt_ids"]) for answer in answers[::n]),
+                prompt_tokens=sum(len(answer["prompt_ids"]) for answer in answers[::n])
+                + sum(answer["mask"].count(0) for answer in answers),
                 completion_tokens=sum(sum(answer["mask"]) for answer in answers),
                 seconds=float(table.schema.metadata[b"seconds"]),
                 again=True,

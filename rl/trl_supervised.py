@@ -54,8 +54,9 @@ class SharedForward:
         given_BT = torch.arange(scored.logprobs_BT.shape[1], device=labels.device) < lengths_B
         zeros_BL = torch.zeros(mask_BL.shape, device=labels.device)
         return SimpleNamespace(
-            log_probs=zeros_BL.masked_scatter(mask_BL, scored.logprobs_BT[given_BT]),
-            entropy=zeros_BL.masked_scatter(mask_BL, scored.entropies_BT[given_BT]),
+            log_probs=zeros_BL.masked_scatter(mask_BL, scored.logprobs_BT[given_BT])
+            * own_BL[:, 1:],
+            entropy=zeros_BL.masked_scatter(mask_BL, scored.entropies_BT[given_BT]) * own_BL[:, 1:],
             label_mask=own_BL[:, 1:],
             is_top1=torch.zeros_like(mask_BL),
             mean_logits=zeros_BL,
