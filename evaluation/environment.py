@@ -12,6 +12,7 @@ from functools import partial
 
 from evaluation.types import ScoreFunction
 from lm.types import Completion
+from tasks.text import shorten
 from tasks.tools import Toolbox
 from tasks.types import Example, Prompt, Score, Task, TaskError, Transcript
 
@@ -73,4 +74,8 @@ def refuse_tools(prompt: Prompt, who: str, instead: str) -> None:
 
 
 def _toolbox(task: Task, example: Example) -> Toolbox:
-    return Toolbox.of(task.tools_for(example), task.max_turns)
+    try:
+        return Toolbox.of(task.tools_for(example), task.max_turns)
+    except (Exception, SystemExit) as error:
+        why = shorten(f"{type(error).__name__}: {error}", 120)
+        raise TaskError(f'tools_for of "{task.name}" failed for "{example.id}": {why}') from None

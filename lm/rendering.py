@@ -135,8 +135,15 @@ def turn_end(tokenizer: Any, ends: Set[int]) -> int:
 
 def sendable(tokenizer: Any, chat: Chat) -> list[dict[str, str]]:
     """`chat` as `ChatEncoder` puts it before the template: with a system message or without."""
-    messages = as_text(chat)
+    messages = [*chat[1:]] if offered(tokenizer, chat) else as_text(chat)
     return messages if tokenizer.chat_template is None else _rendered(tokenizer, messages)[1]
+
+
+def offered(tokenizer: Any, chat: Chat) -> list[dict[str, Any]]:
+    """The schemas of the tools in `chat`, as far as the template has a place of its own for them:
+    elsewhere they are in a message (`sendable`)."""
+    shows = chat[0]["role"] == "tools" and ToolTemplate.of(tokenizer).shows_tools
+    return json.loads(chat[0]["content"]) if shows else []
 
 
 def write_template(tokenizer: Any) -> None:

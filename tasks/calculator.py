@@ -35,11 +35,14 @@ WORDINGS = {
     "*": ("What is {a} times {b}?", "Multiply {a} by {b}."),
 }
 OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication"}
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+ONES, TENS = (
+    words.split()
+    for words in (
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+        "fifteen sixteen seventeen eighteen nineteen",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+    )
+)
 
 LONGEST = 200  # characters of an expression
 LARGEST = 10**40

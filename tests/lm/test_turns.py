@@ -291,9 +291,7 @@ def test_a_template_with_a_place_for_tools_shows_them_itself(
         [*given[1:], *reply, *results], tools=schemas, tokenize=False, add_generation_prompt=True
     )
     own = model.encode_reply("x")
-    assert (
-        tokenizer.decode([*model.encode(given), *own, *model.results(results, own[-1])]) == whole
-    )
+    assert tokenizer.decode([*model.encode(given), *own, *model.results(results, own[-1])]) == whole
 
 
 @pytest.mark.parametrize("template", [templates.PLAIN, None])

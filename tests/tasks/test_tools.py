@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytest
@@ -138,7 +139,7 @@ def test_calls_are_read_out_of_a_transcript() -> None:
 class Weather(Task):
     name = "weather"
     instruction = "Say it."
-    failure_classes = {"wrong": "Wrong."}
+    failure_classes: Mapping[str, str] = {"wrong": "Wrong."}
     tools = (look,)
 
     def split(self, name: str):
