@@ -26,7 +26,15 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
     *("curves", "audits", "attribution", "reads", "stopped", "recheck", "error_types"),
-    *("error_types_by_arm", "error_examples", "format", "budget", "allocation", "efficiency"),
+    *(
+        "error_types_by_arm",
+        "error_examples",
+        "format",
+        "tool_use",
+        "budget",
+        "allocation",
+        "efficiency",
+    ),
     "dev_curves",
 )
 COMPARED = ("pairs", "flow", "links")

@@ -63,6 +63,7 @@ _DIFFERENCES = {
 }
 _SHARES = {
     "test_score",
+    *("calling", "malformed", "refused", "failed", "unanswered"),
     "score",
     "share",
     "rate",
