@@ -22,7 +22,7 @@ REFUSED = ("unknown_tool", "bad_arguments")
 def tool_use(run: Run) -> pd.DataFrame:
     """One row for each arm and seed whose answers could call tools, columns `TOOL_USE`.
 
-    `turns` of the model and `tool_calls` are means an answer; the others are shares of answers: with
+    `turns` of the model and `tool_calls` are means an answer, the others shares of answers: with
     a call at all, with one that could not be read, that named no tool or wrong arguments, at which
     the tool raised; and those that end with a call in the place of an answer.
     """
