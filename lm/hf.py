@@ -318,7 +318,7 @@ class HFModel:
         return finished
 
     def _text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return self._encode.text(tokens)
 
     def _completion(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> Completion:
         ended = row.tokens[-1] in self.ends

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from lm.tool_calls import as_text, quoted, told
@@ -38,6 +39,12 @@ class ChatEncoder:
         self._tokenizer = tokenizer
         names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         any_name = "|".join(re.escape(name) for name in names if len(name) > 1)
+        # in some vocabularies what frames a call is a control token, and still to be read
+        self._frames = {
+            i: t.content
+            for i, t in tokenizer.added_tokens_decoder.items()
+            if t.special and "tool_call" in t.content
+        }
         # looks ahead, so that of two overlapping names both are torn
         self._control = re.compile(f"(?=(?:{any_name}))(.)") if any_name else None
 
@@ -84,6 +91,13 @@ class ChatEncoder:
             first = plain and opens and number == 0
             ids += self._tokenizer(piece, add_special_tokens=first)["input_ids"]
         return ids
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say, without control tokens."""
+        if self._frames.keys().isdisjoint(tokens):
+            return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        parts = groupby(tokens, self._frames.get)
+        return "".join(frame or self.text(list(some)) for frame, some in parts)
 
     @cached_property
     def tools(self) -> ToolTemplate:

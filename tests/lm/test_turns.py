@@ -294,6 +294,18 @@ def test_a_template_with_a_place_for_tools_shows_them_itself(
     assert tokenizer.decode([*model.encode(given), *own, *model.results(results, own[-1])]) == whole
 
 
+def test_a_frame_that_is_a_control_token_is_read(tiny: HFModel, tokenizer: Any) -> None:
+    frames = ["<tool_call>", "</tool_call>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *frames]})
+    model = HFModel(tiny.model, tokenizer, name="tiny")
+    ids = tokenizer(ASK + "<|im_start|>", add_special_tokens=False)["input_ids"]
+    assert len(ids) < len(ASK)  # they are tokens
+    assert model._text(ids) == ASK
+    # and no user can write them
+    torn = model.encode([{"role": "user", "content": ASK}])
+    assert not set(torn) & set(tokenizer.convert_tokens_to_ids(frames))
+
+
 @pytest.mark.parametrize("template", [templates.PLAIN, None])
 def test_who_knows_no_tools_is_told_in_words(
     tiny: HFModel, tokenizer: Any, template: str | None
