@@ -214,7 +214,8 @@ class _Tokens:
     """From the ids it has seen."""
 
     def __init__(self, model: TokenModel):
-        self.model, self.syntax = model, model.syntax
+        self.model = model
+        self.syntax: Syntax = model.syntax
         self.prompts: list[list[int]] = []
 
     def begin(

@@ -129,7 +129,7 @@ class Calculator(Task):
     def score(self, example: Example, text: str) -> Score:
         said = _number(text)
         if said == example.answer:
-            return Score(1.0, True, answer=said)
+            return Score(1.0, True, answer=example.answer)
         failure = "wrong_number" if said else "no_number"
         return _wrong(example, failure, said or text)
 
@@ -137,7 +137,7 @@ class Calculator(Task):
         text = str(transcript[-1]["content"])
         said = None if unanswered(transcript) else _number(text)
         if said == example.answer:
-            return Score(1.0, True, answer=said)
+            return Score(1.0, True, answer=example.answer)
         failure = _classify(example, calls_of(transcript), transcript)
         return _wrong(example, failure, said or text)
 

@@ -15,6 +15,7 @@ TOLD = {"role": "tool", "name": "f", "content": "3"}
 BROKEN = {"role": "assistant", "content": "<tool_call>", "malformed": "no JSON"}
 LOST = {**TOLD, "name": "", "error": "malformed_call"}
 END = {"role": "assistant", "content": "3"}
+counted: Any = getattr(tool_use, "__wrapped__")  # noqa: B009
 
 
 def run_of(*transcripts: list[dict[str, Any]] | None) -> Any:
@@ -25,7 +26,7 @@ def run_of(*transcripts: list[dict[str, Any]] | None) -> Any:
 
 
 def test_turns_calls_and_errors() -> None:
-    [row] = tool_use.__wrapped__(
+    [row] = counted(
         run_of(
             [CALL, TOLD, END],
             [END],
@@ -41,5 +42,5 @@ def test_turns_calls_and_errors() -> None:
 
 
 def test_arms_without_tools_have_no_row() -> None:
-    frame = tool_use.__wrapped__(run_of(None, None))
+    frame = counted(run_of(None, None))
     assert frame.empty and tuple(frame.columns) == TOOL_USE
