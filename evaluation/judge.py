@@ -19,7 +19,7 @@ from typing import Any
 from evaluation.environment import scorer
 from evaluation.types import ScoreFunction
 from lm.types import Completion
-from tasks import scorers, text
+from tasks import scorers, text, tools
 from tasks.types import Example, Prompt, Score
 
 LOOP_TOKENS = 24  # a shorter loop is taken for an answer
@@ -45,7 +45,10 @@ FORMAT_FAILURES = ("empty", "truncated", "repetition", "unparsable")  # not of t
 
 def judge_hash() -> str:
     """16 hex digits over the code that judges answers: with other code, other scores."""
-    files = [Path(__file__), *map(Path, map(inspect.getfile, (Prompt, scorers, text)))]
+    files = [
+        Path(__file__),
+        *map(Path, map(inspect.getfile, (Prompt, scorers, text, tools, scorer))),
+    ]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
