@@ -228,6 +228,7 @@ def evaluate(options: Namespace) -> int:
     """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
     from tempfile import TemporaryDirectory
 
+    from evaluation.environment import scoring
     from evaluation.evaluate import mean_score
     from evaluation.types import Policy
     from experiments.asking import ask_all
@@ -268,7 +269,7 @@ def evaluate(options: Namespace) -> int:
             model,
             saved.policy,
             required_split(task, options.split)[: options.limit],
-            task.score,
+            scoring(task),
             sampling,
             split=options.split,
             folder=Path(folder),

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import dspy
 
+from evaluation.environment import refuse_tools
 from evaluation.types import Context, Policy, ScoreFunction, Unfinished
 from lm.ledger import BudgetExhausted, Paused
 from prompt_opt.adapter import PlainPredict, signature_of
@@ -69,9 +70,10 @@ class PromptMethod:
         score: ScoreFunction,
     ) -> None:
         """Raises TaskError for an empty split, a field name DSPy cannot take, a program that is not
-        there or does not fit the task, and a cap that lets nothing compete."""
+        there or does not fit the task, tools, and a cap that lets nothing compete."""
         if not train or not dev:
             raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
+        refuse_tools(policy.prompt, self.name, "a weight method such as sft or grpo")
         signature_of(replace(policy.prompt, style=self.config.style))
         if self.config.program is not None:
             find_program(self.config.program, policy.prompt)

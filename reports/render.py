@@ -64,6 +64,7 @@ _DIFFERENCES = {
 }
 _SHARES = {
     "test_score",
+    *("calling", "malformed", "refused", "failed", "unanswered"),
     "score",
     "share",
     "rate",
