@@ -20,13 +20,14 @@ FORMAT_FAILURES = ("empty", "extra_text", "several", "invented", "no_choice")
 class LabelTask(Task):
     """`labels` maps each label, as `normalize` leaves it, to a few words about what it is for.
 
-    `failure_classes` must hold `FORMAT_FAILURES`, "confused_pair" where there are `pairs`, and
-    `wrong`, the class of any other wrong label. `told` ends every feedback with the right label
-    and its meaning; `elsewhere` starts it where another label was chosen.
+    `failure_classes` must hold `FORMAT_FAILURES`, `confused`, the class of a label that is easily
+    taken for the right one (`pairs`), and `wrong`, that of any other. `told` ends every feedback
+    with the right label and its meaning; `elsewhere` starts it where another label was chosen.
     """
 
     labels: Mapping[str, str]
     pairs: Sequence[tuple[str, str]] = ()
+    confused: str = "confused_pair"
     wrong: str = "wrong_label"
     advice: Mapping[str, str]
     elsewhere: str = '"{label}" is for another matter ({about})'
@@ -45,6 +46,10 @@ class LabelTask(Task):
         """The text in the form the labels have."""
         return normalize(text)
 
+    def confusable(self, a: str, b: str) -> bool:
+        """Whether two labels are easily taken for each other."""
+        return (a, b) in self.pairs or (b, a) in self.pairs
+
     def _classify(self, right: str, answer: str, named: Sequence[str]) -> str:
         """The first class that fits. Which label was meant counts for more than words around."""
         words = WORD.findall(answer)
@@ -56,17 +61,13 @@ class LabelTask(Task):
             return "several"
         if named[0] == right:
             return "extra_text"
-        return "confused_pair" if (named[0], right) in _both_ways(self.pairs) else self.wrong
+        return self.confused if self.confusable(named[0], right) else self.wrong
 
     def _feedback(self, example: Example, failure: str, named: Sequence[str]) -> str:
         why, right = self.advice.get(failure), example.answer
         if why is None:
             why = self.elsewhere.format(label=named[0], about=self.labels[named[0]])
         return f"{why}: {self.told.format(label=right, about=self.labels[right])}"
-
-
-def _both_ways(pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    return {(a, b) for pair in pairs for a, b in (pair, pair[::-1])}
 
 
 def _named(labels: tuple[str, ...], answer: str) -> list[str]:
