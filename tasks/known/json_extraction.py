@@ -1,10 +1,10 @@
 """From a short message to one JSON object: orders, invitations and flats to let, made here.
 
 The input lists the fields with their types. `value` is the F1 over fields: the share of fields
-that are there with the right value, of those written and of those asked for; a tenth less when words
-stand around the object. Text is compared
-without regard to case and white space, numbers as numbers, dates as YYYY-MM-DD. Half of the test
-messages are phrased as no message of train is (`meta["phrasing"]`).
+that are there with the right value, of those written and of those asked for; a tenth less when
+words stand around the object. Text is compared without regard to case and white space, numbers as
+numbers, dates as YYYY-MM-DD. Half of the test messages are phrased as no message of train is
+(`meta["phrasing"]`).
 """
 
 from __future__ import annotations
