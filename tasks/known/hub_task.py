@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from tasks.hub import FOLDER, hub_rows
-from tasks.overlap import find_overlaps
+from tasks.overlap import set_apart
 from tasks.text import shorten
 from tasks.types import Example, SplitName, Task, TaskError
 
@@ -47,19 +47,13 @@ class HubTask(Task):
 
 
 @cache
-def _splits(kind: type[HubTask], copies: str) -> Mapping[SplitName, tuple[Example, ...]]:
+def _splits(kind: type[HubTask], copies: str) -> Mapping[str, tuple[Example, ...]]:
     task = kind()
     found = {name: _read(task, source) for name, source in task.sources.items()}
     dev = found["dev"] if "dev" in found else _cut(found["train"])
     kept = {e.id for e in dev}
     train = [e for e in found["train"] if e.id not in kept]
-    again = find_overlaps({"test": found["test"], "dev": dev, "train": train})
-    left_out = {(overlap.split, overlap.id) for overlap in again}
-    return {
-        "train": tuple(e for e in train if ("train", e.id) not in left_out),
-        "dev": tuple(e for e in dev if ("dev", e.id) not in left_out),
-        "test": tuple(found["test"]),
-    }
+    return set_apart({"test": found["test"], "dev": dev, "train": train})
 
 
 def _read(task: HubTask, source: Source) -> list[Example]:
