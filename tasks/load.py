@@ -48,9 +48,9 @@ def load_task(name: str) -> Task:
     """The task that `name` spells. Tried in this order:
 
     a prefix of `FAMILIES`, `path/file.py[:NAME]`, `pkg.mod:NAME`, a .jsonl, .csv or .yaml file, a
-    built-in name, an entry point of the group `tasklift.tasks`. NAME is a Task class (called without arguments), an
-    instance, or a function without arguments that returns one; a file that defines a single Task
-    needs no NAME. Raises TaskError, one line that lists what there is.
+    built-in name, an entry point of the group `tasklift.tasks`. NAME is a Task class (called
+    without arguments), an instance, or a function without arguments that returns one; a file that
+    defines a single Task needs no NAME. Raises TaskError, one line that lists what there is.
     """
     family, colon, _ = name.partition(":")
     if colon and family in FAMILIES:

@@ -23,6 +23,7 @@ FAILURES = {
     "wrong_expression": "Any other expression that does not equal the answer.",
     "undecided": "Comparing took longer than the time allowed.",
 }
+VERDICTS = {"unread": "no_answer", "timeout": "undecided", "negated": "wrong_sign"}
 SOURCES: Mapping[SplitName, Source] = {
     "train": Source(
         "DigitalLearningGmbH/MATH-lighteval",
@@ -76,18 +77,14 @@ class Math500(HubTask):
         if verdict == "right":
             return Score(1.0, True, answer=shorten(read))
         shown = shorten(boxed or read or text)
-        failure = {"unread": "no_answer", "timeout": "undecided"}.get(verdict)
-        failure = failure or _classify(gold, read)
+        failure = VERDICTS.get(verdict) or _kind(read)
         why = f"{FAILURES[failure]} The answer is {gold}. {example.answer}"
         return Score(0.0, False, failure, why, shown)
 
 
-def _classify(gold: str, read: str) -> str:
-    bare, given = (t.replace(" ", "").replace("\\dfrac", "\\frac") for t in (gold, read))
-    if bare != given and bare.lstrip("-") == given.lstrip("-"):
-        return "wrong_sign"
+def _kind(read: str) -> str:
     try:
-        float(given.replace(",", ""))
+        float(read.replace(",", ""))
     except ValueError:
         return "wrong_expression"
     return "wrong_number"

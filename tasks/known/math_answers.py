@@ -11,7 +11,7 @@ SECONDS = 8.0  # for one answer; math-verify's own limits, per step, come first
 STEP_SECONDS = 2
 READ_CHARS = 20_000  # of a reply, from its end
 
-Verdict = Literal["right", "wrong", "unread", "timeout"]
+Verdict = Literal["right", "negated", "wrong", "unread", "timeout"]
 
 _worker = Worker("tasks.known.math_answers:compare")
 
@@ -23,7 +23,7 @@ def is_installed() -> bool:
 def same_answer(gold: str, text: str) -> tuple[Verdict, str]:
     """Whether the last answer in `text` equals `gold` (LaTeX), and what was read in `text`.
 
-    "unread" when math-verify finds no answer in it. Safe from any thread; takes at most `SECONDS`
+    "negated" when it does but for its sign, "unread" when math-verify finds no answer in it. Safe from any thread; takes at most `SECONDS`
     and the start of a process (about 2 s) when there is none.
     """
     try:
@@ -42,9 +42,15 @@ def compare(question: list[str]) -> dict[str, Any]:
     got = math_verify.parse(text, parsing_timeout=STEP_SECONDS)
     if not got:
         return {"verdict": "unread", "read": ""}
-    right = math_verify.verify(golds, got, timeout_seconds=STEP_SECONDS)
     shown = got[-1] if isinstance(got[-1], str) else str(got[0])
-    return {"verdict": "right" if right else "wrong", "read": shown[:200]}
+    verdict = "wrong"
+    if math_verify.verify(golds, got, timeout_seconds=STEP_SECONDS):
+        verdict = "right"
+    elif hasattr(got[0], "__neg__") and math_verify.verify(
+        golds, -got[0], timeout_seconds=STEP_SECONDS
+    ):
+        verdict = "negated"
+    return {"verdict": verdict, "read": shown[:200]}
 
 
 def last_boxed(text: str) -> str | None:
