@@ -93,11 +93,14 @@ def find_overlaps(splits: Mapping[str, Sequence[Example]]) -> list[Overlap]:
 
 def set_apart(splits: Mapping[str, Sequence[Example]]) -> dict[str, tuple[Example, ...]]:
     """The splits without the examples that stand in a split named before their own."""
-    found = {(overlap.split, overlap.id) for overlap in find_overlaps(splits)}
-    return {
-        name: tuple(e for e in examples if (name, e.id) not in found)
-        for name, examples in splits.items()
-    }
+    kept = {name: tuple(examples) for name, examples in splits.items()}
+    # what counts as frame depends on what is there, so that the rest is looked at again
+    while found := {(overlap.split, overlap.id) for overlap in find_overlaps(kept)}:
+        kept = {
+            name: tuple(e for e in examples if (name, e.id) not in found)
+            for name, examples in kept.items()
+        }
+    return kept
 
 
 def normal_form(text: str) -> Tokens:

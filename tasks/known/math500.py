@@ -8,6 +8,7 @@ from MATH's test split, so they share no problem. Answers are compared by math-v
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.known.hub_task import HubTask, Source
@@ -50,6 +51,7 @@ class Math500(HubTask):
     failure_classes = FAILURES
     format_failures = ("empty", "no_answer")
     sources = SOURCES
+    files = tuple(Path(__file__).with_name(f"math_{part}.py") for part in ("answers", "compare"))
 
     def split(self, name: SplitName) -> Sequence[Example]:
         if not is_installed():

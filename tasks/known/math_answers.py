@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 from tasks.worker import Worker, WorkerFailed
 
 SECONDS = 8.0  # for one answer; math-verify's own limits, per step, come first
-STEP_SECONDS = 2
 READ_CHARS = 20_000  # of a reply, from its end
 
 Verdict = Literal["right", "negated", "wrong", "unread", "timeout"]
 
-_worker = Worker("tasks.known.math_answers:compare")
+_worker = Worker("tasks.known.math_compare:compare")
 
 
 def is_installed() -> bool:
@@ -23,34 +22,15 @@ def is_installed() -> bool:
 def same_answer(gold: str, text: str) -> tuple[Verdict, str]:
     """Whether the last answer in `text` equals `gold` (LaTeX), and what was read in `text`.
 
-    "negated" when it does but for its sign, "unread" when math-verify finds no answer in it. Safe from any thread; takes at most `SECONDS`
-    and the start of a process (about 2 s) when there is none.
+    "negated" when it does but for its sign, "unread" when math-verify finds no answer in it. Safe
+    from any thread; takes at most `SECONDS` and the start of a process (about 2 s) when there is
+    none.
     """
     try:
         reply = _worker.ask([gold, text[-READ_CHARS:]], SECONDS)
     except WorkerFailed as error:
         return ("timeout" if error.timed_out else "unread"), ""
     return ("unread", "") if "raised" in reply else (reply["verdict"], reply["read"])
-
-
-def compare(question: list[str]) -> dict[str, Any]:
-    """In the child: math-verify's judgement, as its README has it."""
-    import math_verify
-
-    gold, text = question
-    golds = math_verify.parse(f"\\boxed{{{gold}}}", parsing_timeout=STEP_SECONDS)
-    got = math_verify.parse(text, parsing_timeout=STEP_SECONDS)
-    if not got:
-        return {"verdict": "unread", "read": ""}
-    shown = got[-1] if isinstance(got[-1], str) else str(got[0])
-    verdict = "wrong"
-    if math_verify.verify(golds, got, timeout_seconds=STEP_SECONDS):
-        verdict = "right"
-    elif hasattr(got[0], "__neg__") and math_verify.verify(
-        golds, -got[0], timeout_seconds=STEP_SECONDS
-    ):
-        verdict = "negated"
-    return {"verdict": verdict, "read": shown[:200]}
 
 
 def last_boxed(text: str) -> str | None:

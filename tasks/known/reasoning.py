@@ -24,7 +24,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from tasks.known import reasoning_scores
 from tasks.overlap import normal_form, set_apart
 from tasks.text import MAX_CHARS, contains, nearest, normalize, shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
@@ -80,7 +79,7 @@ class Reasoning(Task):
     output = "answer"
     failure_classes = FAILURES
     format_failures = ("empty", "extra_text", "unreadable")
-    files = (Path(reasoning_scores.__file__),)
+    files = (Path(__file__).with_name("reasoning_scores.py"),)
 
     def __init__(self, name: str):
         self.asked = read_name(name)

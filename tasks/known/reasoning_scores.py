@@ -20,6 +20,9 @@ import sys
 from functools import cache
 from typing import Any
 
+import reasoning_gym
+import sympy
+
 # numbers, names without attributes, operators; no quotes, no dots but between digits, no __
 FORMULA = re.compile(r"(?:\d+\.?\d*|\.\d+|[A-Za-z][A-Za-z0-9]*|[-+*/^()\s,=])*")
 ARITHMETIC = re.compile(r"(?:0[xX][0-9a-fA-F]+|\d+\.?\d*|[-+/%&|^~()<>\s]|\*(?!\*))*")
@@ -45,28 +48,21 @@ def score(question: list[Any]) -> float:
 
 @cache
 def _dataset(generator: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    from reasoning_gym import create_dataset
-
-    found = create_dataset(generator, **dict(options), seed=1, size=10)
     _guard()
-    return found
+    return reasoning_gym.create_dataset(generator, **dict(options), seed=1, size=10)
 
 
 def _guard() -> None:
     """Put the guarded functions where the scorers look them up; sympy's own work is its own."""
-    import sympy
-
-    if sympy.parse_expr is not guarded_parse:
-        _real["parse_expr"] = sympy.parse_expr
-        sympy.parse_expr = guarded_parse
+    sympy.parse_expr = guarded_parse
     for name, module in list(sys.modules.items()):
         if name.startswith("reasoning_gym."):
             vars(module)["eval"] = guarded_eval
-            if vars(module).get("parse_expr") is _real["parse_expr"]:
+            if vars(module).get("parse_expr") is _parse:
                 vars(module)["parse_expr"] = guarded_parse
 
 
-_real: dict[str, Any] = {}
+_parse = sympy.parse_expr
 
 
 def guarded_eval(text: str, *_: Any) -> Any:
@@ -85,4 +81,4 @@ def guarded_parse(text: str, *given: Any, **options: Any) -> Any:
     odd = {name for name in names if len(name) > 1 and name not in NAMES}
     if len(text) > LONGEST or odd or not FORMULA.fullmatch(text):
         raise ValueError("not a formula")
-    return _real["parse_expr"](text, *given, **options)
+    return _parse(text, *given, **options)

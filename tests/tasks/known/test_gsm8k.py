@@ -7,7 +7,7 @@ import pytest
 from tasks.known.gsm8k import final_number
 from tests.tasks.known.passing import assert_checks, assert_class, assert_survives
 
-THINGS = "apples pens cards boats shells lamps coins seeds tiles cups nails books".split(" ")
+THINGS = str.split("apples pens cards boats shells lamps coins seeds tiles cups nails books")
 
 
 def row(n: int) -> dict[str, str]:

@@ -20,7 +20,7 @@ ASKED = {
 }
 
 
-OTHERS = [f"Who {what}?" for what in "swam won sang led fell rowed wrote drew".split(" ")]
+OTHERS = [f"Who {what}?" for what in str.split("swam won sang led fell rowed wrote drew")]
 
 
 def rows(prefix: str, asked: dict[str, str]) -> list[dict[str, object]]:
@@ -60,7 +60,7 @@ def test_test_is_the_validation_split(task):
         (0, "", "empty", 0.0),
         (0, "...", "empty", 0.0),
         (1, "Yes", None, 1.0),
-        (1, "yes, both in Norway", "extra_text", 0.4),
+        (1, "yes, both in Norway", "extra_text", 0.0),
         (1, "no", "opposite", 0.0),
         (1, "Norway", "no_decision", 0.0),
         (2, "anna-maria o'neill", None, 1.0),
@@ -111,7 +111,6 @@ def test_f1_is_that_of_the_official_script():
         "yes no",
         "x x",
     ]
-    theirs = pytest.importorskip("lm_eval.tasks.longbench.metrics")
     for gold, text in product(texts, texts):
         ours = hotpot_f1(squad_normal(gold), squad_normal(text))
         assert ours == pytest.approx(official_f1(gold, text)), (gold, text)

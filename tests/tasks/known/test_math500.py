@@ -13,7 +13,7 @@ from tests.tasks.known.passing import assert_checks, assert_class, assert_surviv
 
 pytest.importorskip("math_verify")
 
-SHAPES = "square circle cube cone sphere wedge kite prism disc ring torus rod".split(" ")
+SHAPES = str.split("square circle cube cone sphere wedge kite prism disc ring torus rod")
 
 
 def problem(n: int) -> dict[str, str]:
