@@ -34,7 +34,10 @@ BUILT_INS: Mapping[str, str] = {
 }
 # Spelled PREFIX:REST; the class gets the whole name and reads the rest itself.
 FAMILIES: Mapping[str, str] = {
+    "inspect": "tasks.adapters.inspect:InspectTask",
+    "lm-eval": "tasks.adapters.lm_eval:LMEvalTask",
     "reasoning": "tasks.known.reasoning:Reasoning",
+    "verifiers": "tasks.adapters.verifiers:VerifiersTask",
 }
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"

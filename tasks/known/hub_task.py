@@ -8,13 +8,13 @@ left out of train and dev; of train, also what stands in dev.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tasks.dealt import cut
 from tasks.hub import FOLDER, hub_rows
 from tasks.overlap import set_apart
 from tasks.text import shorten
@@ -50,7 +50,7 @@ class HubTask(Task):
 def _splits(kind: type[HubTask], copies: str) -> Mapping[str, tuple[Example, ...]]:
     task = kind()
     found = {name: _read(task, source) for name, source in task.sources.items()}
-    dev = found["dev"] if "dev" in found else _cut(found["train"])
+    dev = found["dev"] if "dev" in found else cut(found["train"], DEV_SIZE, DEV_SHARE)
     kept = {e.id for e in dev}
     train = [e for e in found["train"] if e.id not in kept]
     return set_apart({"test": found["test"], "dev": dev, "train": train})
@@ -66,15 +66,3 @@ def _read(task: HubTask, source: Source) -> list[Example]:
             where = f'dataset "{source.dataset}", {source.split} row {number}'
             raise TaskError(f"{where}: not as expected ({shorten(str(error), 120)})") from error
     return examples
-
-
-def _cut(train: Sequence[Example]) -> list[Example]:
-    """The examples that become dev, in their order: those with the smallest hashes."""
-    size = min(DEV_SIZE, int(DEV_SHARE * len(train)))
-    chosen = {e.id for e in sorted(train, key=_rank)[:size]}
-    return [e for e in train if e.id in chosen]
-
-
-def _rank(example: Example) -> tuple[str, str]:
-    asked = "\n".join(text for _, text in sorted(example.inputs.items()))
-    return hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest(), example.id

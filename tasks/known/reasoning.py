@@ -15,16 +15,17 @@ from __future__ import annotations
 import base64
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
-from math import isfinite
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from tasks.overlap import normal_form, set_apart
+from tasks.dealt import deal, features
 from tasks.text import MAX_CHARS, contains, nearest, normalize, shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 from tasks.worker import Worker, WorkerFailed
@@ -39,15 +40,12 @@ SLOW = (
     "intermediate_integration",
     "puzzle24",
 )
-TEN: tuple[SplitName, ...] = (
-    *("train", "test", "train", "dev", "train"),
-    *("train", "test", "train", "test", "train"),
-)
 DRAWS = 3  # for each question wanted, before what there is must do
 SECONDS = 5.0  # for one score
-MAX_WORD = 40  # characters of a text that can be a feature
 TRIFLE = 0.1  # what generators give for an answer that is merely there
 GOLDS = ("example_answer", "example_correct_answer", "possible_answer")  # where `answer` is None
+
+HIDDEN = ("source_dataset", "source_index", *GOLDS)
 
 FAILURES = {
     "empty": "The answer is empty.",
@@ -182,22 +180,19 @@ def _dataset(asked: Asked) -> Any:
 @cache
 def _make(asked: Asked) -> tuple[Mapping[str, tuple[Example, ...]], Mapping[str, dict[str, Any]]]:
     """The splits, and each example's entry as its generator made it, by id."""
-    dataset, seen = _dataset(asked), set()
-    splits: dict[str, list[Example]] = {"test": [], "dev": [], "train": []}
     entries: dict[str, dict[str, Any]] = {}
-    for index in range(DRAWS * asked.size):
-        entry = dataset[index]
-        form = normal_form(entry["question"])
-        if form in seen or entry["answer"] == "":  # no answer can be told from an empty one
-            continue
-        split = TEN[len(seen) % len(TEN)]
-        seen.add(form)
-        example = _build(f"{split}-{index}", entry)
-        splits[split].append(example)
-        entries[example.id] = entry
-        if len(seen) == asked.size:
-            break
-    return set_apart(splits), entries
+
+    def drawn() -> Iterator[Example]:
+        dataset = _dataset(asked)
+        for index in range(DRAWS * asked.size):
+            entry = dataset[index]
+            if entry["answer"] != "":  # nobody can tell that from no answer
+                example = _build(f"q{index}", entry)
+                entries[example.id] = entry
+                yield example
+
+    with redirect_stdout(StringIO()):  # some generators talk
+        return deal(drawn(), asked.size), entries
 
 
 def _build(id: str, entry: Mapping[str, Any]) -> Example:
@@ -207,19 +202,4 @@ def _build(id: str, entry: Mapping[str, Any]) -> Example:
         answer = next((metadata[name] for name in GOLDS if metadata.get(name)), "")
     if not isinstance(answer, str):
         answer = json.dumps(answer)
-    return Example(id, {"question": entry["question"]}, answer, features(metadata))
-
-
-def features(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a generator's metadata can be a feature: numbers, flags and short words."""
-    hidden = {"source_dataset", "source_index", *GOLDS}
-    return {
-        name: value
-        for name, value in metadata.items()
-        if name not in hidden
-        and (_is_number(value) or (isinstance(value, str) and len(value) <= MAX_WORD))
-    }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, bool | int | float) and isfinite(value)
+    return Example(id, {"question": entry["question"]}, answer, features(metadata, HIDDEN))

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("reasoning_gym")
 
-from tasks.known.reasoning import SLOW, Reasoning, features, generators, read_name
+from tasks.dealt import features
+from tasks.known.reasoning import SLOW, Reasoning, generators, read_name
 from tasks.known.reasoning_scores import guarded_eval, guarded_parse
 from tasks.load import load_task
 from tasks.overlap import find_overlaps
