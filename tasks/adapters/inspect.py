@@ -182,7 +182,7 @@ def _read(spelled: str) -> tuple[Mapping[str, Sequence[Example]], str, Mapping[s
     task, samples, systems = _load(spelled), {}, set()
 
     def built() -> Any:
-        for number, sample in enumerate(task.dataset):
+        for number, sample in enumerate(task.dataset, 1):
             system, question = _prompt(spelled, task, sample)
             systems.add(system)
             id = str(sample.id if sample.id is not None else number)
@@ -204,6 +204,9 @@ def _prompt(spelled: str, task: Any, sample: Any) -> tuple[str, str]:
         run_async(_solve(task, sample, "", seen))
     except TaskError as error:
         raise TaskError(f"{PREFIX}{spelled}: {error}") from error
+    except Exception as error:  # a solver that wants a model of its own, or is broken
+        told = shorten(" ".join(str(error).split()), 120)
+        raise TaskError(f"{PREFIX}{spelled}: its solvers fail ({told}); {ONLY}") from error
     roles = [message.role for message in seen]
     if roles not in (["user"], ["system", "user"]) or not isinstance(seen[-1].content, str):
         raise TaskError(f"{PREFIX}{spelled}: a prompt of {', '.join(roles)}; {ONLY}")
