@@ -105,7 +105,7 @@ def _named(rows: Dataset) -> list[dict[str, Any]]:
 @cache
 def _load(
     dataset: str, config: str | None, revision: str | None, copies: str
-) -> Mapping[str, Dataset]:
+) -> Mapping[Any, Dataset]:
     folder = Path(copies).expanduser() / dataset if copies else None
     if folder and folder.is_dir():
         return _load_copy(folder, config)
@@ -113,7 +113,7 @@ def _load(
     return kept or _load_remote(dataset, config, revision)
 
 
-def _load_copy(folder: Path, config: str | None) -> Mapping[str, Dataset]:
+def _load_copy(folder: Path, config: str | None) -> Mapping[Any, Dataset]:
     from datasets import load_dataset
 
     try:
@@ -140,7 +140,7 @@ def _load_kept(dataset: str, config: str | None, revision: str | None) -> Any:
     return None
 
 
-def _load_remote(dataset: str, config: str | None, revision: str | None) -> Mapping[str, Dataset]:
+def _load_remote(dataset: str, config: str | None, revision: str | None) -> Mapping[Any, Dataset]:
     from datasets import load_dataset
 
     where = f'dataset "{dataset}"'

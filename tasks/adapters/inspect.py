@@ -107,7 +107,9 @@ async def _solve(task: Any, sample: Any, text: str, seen: list[Any] | None = Non
         return state
 
     given = sample.input
-    messages = [ChatMessageUser(content=given)] if isinstance(given, str) else list(given)
+    messages: list[Any] = (
+        [ChatMessageUser(content=given)] if isinstance(given, str) else list(given)
+    )
     state = TaskState(
         model=ModelName(MODEL),
         sample_id=sample.id or 0,

@@ -41,7 +41,8 @@ class LMEvalTask(Task):
     def __init__(self, name: str):
         require("lm_eval", "lm-eval", name)
         spelled, *options = name.removeprefix(PREFIX).split(",")
-        chosen = dict(option.partition("=")[::2] for option in options)
+        split = [option.partition("=") for option in options]
+        chosen: dict[str, str] = {key: value for key, _, value in split}
         if odd := sorted(set(chosen) - {"filter", "metric"}):
             raise TaskError(f'{name}: no option "{odd[0]}"; there are filter= and metric=')
         self.name = name

@@ -92,6 +92,8 @@ async def _judge(task: Any, text: str) -> Any:
 def _load(spelled: str) -> Any:
     """The taskset, built with its default configuration. Raises TaskError."""
     import verifiers.v1 as vf
+    from verifiers.v1.utils.generic import concrete_type
+    from verifiers.v1.utils.loaders import taskset_class
 
     if spelled.endswith(".py"):
         module = import_file(Path(spelled).expanduser())
@@ -105,11 +107,11 @@ def _load(spelled: str) -> Any:
         kind = found[0]
     else:
         try:
-            kind = vf.utils.loaders.taskset_class(spelled)
+            kind = taskset_class(spelled)
         except Exception as error:  # not installed, or not an environment
             told = shorten(" ".join(str(error).split()), 200)
             raise TaskError(f"verifiers:{shorten(spelled, 60)}: {told}") from error
-    config = vf.utils.loaders.concrete_type(kind, vf.TasksetConfig, origin=vf.Taskset)
+    config = concrete_type(kind, vf.TasksetConfig, origin=vf.Taskset)
     return kind((config or vf.TasksetConfig)(id=spelled))
 
 

@@ -125,7 +125,7 @@ def _count_pairs(line: str) -> int:
 
 
 def _postscript(text: str, given: Arguments) -> bool:
-    marker = given["postscript_marker"].strip()
+    marker: str = given["postscript_marker"].strip()
     known = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
     return re.search(known.get(marker, marker.lower()), text.lower()) is not None
 
@@ -209,7 +209,7 @@ def _no_comma(text: str, given: Arguments) -> bool:
 
 def _detect(text: str) -> str | None:
     """The language's two letters (ISO 639-1), None where the text has nothing to tell it by."""
-    import langdetect
+    import langdetect  # pyright: ignore[reportMissingImports]  an extra
 
     langdetect.DetectorFactory.seed = 0
     try:

@@ -73,8 +73,8 @@ class Math500(HubTask):
         if not text.strip():
             return Score(0.0, False, "empty", f"The answer is empty; it is {gold}.")
         boxed = last_boxed(text)
-        if gold in (boxed, text.strip()):  # a name or a list, which math-verify may not read
-            return Score(1.0, True, answer=shorten(gold))
+        if gold in (boxed, text.strip()):  # a name, which math-verify may not read
+            return Score(1.0, True, answer=shorten(str(gold)))
         verdict, read = same_answer(gold, text)
         if verdict == "right":
             return Score(1.0, True, answer=shorten(read))
