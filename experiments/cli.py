@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments import verbs
+from experiments.collect_options import add_collect
 from experiments.environment import pin_threads, stray_packages
 from experiments.errors import SpecError
 from lm.ranks import is_first_to_fail, world
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _add_policies(verb)
     _add_reward_train(verb)
     _add_reward_check(verb)
+    add_collect(verb)
     _add_tasks(verb)
     return main
 

@@ -316,6 +316,13 @@ def chat(options: Namespace) -> int:
     return talk(options)
 
 
+def collect(options: Namespace) -> int:
+    """A task from data; see experiments/collect.py."""
+    from experiments.collect import collect_verb
+
+    return collect_verb(options)
+
+
 def doctor(options: Namespace) -> int:
     """Versions, device, the model at hand; exit 1 when something needed is missing."""
     from experiments.environment import surroundings, versions

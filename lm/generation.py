@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm.asked import Asked, asked_prompts
+from lm.graphed import WORTH, Frame, can_graph, refuse
 from lm.packed_forward import head, hidden_states, shares_prefixes
 from lm.packed_weights import packed_weights
 from lm.prefill import Prefill, new_tokens, padded, readers
-from lm.prefix_cache import SHORTEST, Node, PrefixCache
+from lm.prefix_cache import Node, PrefixCache
 from lm.row_cache import RowCache
 from lm.sampler import choose, uniforms
 from lm.slow_path import generate_rows
-from lm.token_tree import TokenTree, token_tree
+from lm.token_tree import TokenTree
 from lm.tree_attention import blocks
 from lm.types import ModelError, Row, Sampling
 from lm.weights_version import weights_version
@@ -34,7 +36,6 @@ TOKENS_IN_FLIGHT = 65_536  # bounds the rows' memory: about 3 GB at 135M paramet
 TOKENS_KEPT = 8_192  # of shared runs, between calls and beside the rows
 TOKENS_AT_ONCE = 4_096  # of prompts in one forward
 ROWS_IN_FLIGHT = 160
-WORTH_KEEPING = 512  # tokens read that a run saves a step; below, each row has its own copy
 
 Finished = Callable[[Row], bool]
 
@@ -62,72 +63,18 @@ def decode(
     cache = cache or PrefixCache()
     cache.sync(weights_version(model))
     with packed_weights(model):
-        for asked in _classes(_asked(prompts, rows, sampling, cache)):
+        for asked in _classes(asked_prompts(prompts, rows, sampling, cache)):
             _Decoding(model, sampling, finished, cache, asked).run()
     cache.trim(TOKENS_KEPT, set())
     return rows
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A prompt and rows that answer it.
-
-    `cuts` are the lengths at which it parts from other prompts; `room` bounds the columns its rows
-    need beside the runs they share (these may stop SHORTEST tokens short of the last cut).
-    """
-
-    ids: tuple[int, ...]
-    rows: tuple[Row, ...]
-    cuts: tuple[int, ...]
-    room: int
-
-
-def _asked(
-    prompts: Sequence[Sequence[int]], rows: Sequence[Row], sampling: Sampling, cache: PrefixCache
-) -> list[_Asked]:
-    """The distinct prompts in the order of their tokens, so that neighbours share the most."""
-    rows_of: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        rows_of.setdefault(tuple(prompts[row.prompt]), []).append(row)
-    distinct = sorted(rows_of)
-    earlier = [ids for ids in cache.recent if ids not in rows_of]
-    cache.recent.extend([distinct[0], distinct[-1]][: len(distinct)])
-    tree = token_tree([*distinct, *earlier])
-    counts = [len(rows_of[ids]) for ids in distinct] + [WORTH_KEEPING] * len(earlier)
-    asked = []
-    for ids, cuts in zip(distinct, _cuts(tree, counts), strict=False):
-        room = len(ids) - (cuts[-1] if cuts else 0) + sampling.max_tokens
-        asked.append(_Asked(ids, tuple(rows_of[ids]), cuts, room + SHORTEST))
-    return asked
-
-
-def _cuts(tree: TokenTree, counts: Sequence[int]) -> list[tuple[int, ...]]:
-    """For each path of `tree`, the lengths at which a run worth keeping stops."""
-    readers = np.zeros(len(tree) + 1, dtype=np.int64)
-    for path, count in zip(tree.paths, counts, strict=True):
-        readers[path[-1]] += count
-    below = np.concatenate([[0], np.cumsum(readers)])
-    rows_through = below[tree.end] - below[np.arange(len(tree))]  # in each token's subtree
-    result = []
-    for path in tree.paths:
-        through = rows_through[path[:-1]]
-        stops = np.flatnonzero(np.diff(np.append(through, 0))) + 1  # where readers part
-        kept, start = [], 0
-        for stop in stops.tolist():
-            length, others = stop - start, int(through[stop - 1]) - 1
-            if length >= SHORTEST and length * others >= WORTH_KEEPING:
-                kept.append(stop)
-                start = stop
-        result.append(tuple(kept))
-    return result
-
-
-def _classes(asked: list[_Asked]) -> list[list[_Asked]]:
+def _classes(asked: list[Asked]) -> list[list[Asked]]:
     """Prompts that decode together: all, or, if too few rows then fit, those of like length."""
     rows = min(ROWS_IN_FLIGHT // 2, sum(len(each.rows) for each in asked))
     if rows * max(each.room for each in asked) <= TOKENS_IN_FLIGHT:
         return [asked]
-    classes: dict[int, list[_Asked]] = {}
+    classes: dict[int, list[Asked]] = {}
     for each in asked:
         classes.setdefault(each.room.bit_length(), []).append(each)
     return [classes[size] for size in sorted(classes)]
@@ -141,6 +88,11 @@ class _Live:
     chain: list[Node]
     position: int
 
+    @property
+    def start(self) -> int:
+        """Where the row's own line starts."""
+        return self.chain[-1].stop if self.chain else 0
+
 
 class _Decoding:
     """Prompts in a queue, rows in flight."""
@@ -151,7 +103,7 @@ class _Decoding:
         sampling: Sampling,
         finished: Finished,
         cache: PrefixCache,
-        asked: list[_Asked],
+        asked: list[Asked],
     ):
         self.model, self.sampling, self.finished, self.cache = model, sampling, finished, cache
         self.waiting = deque(asked)
@@ -159,7 +111,9 @@ class _Decoding:
         room = max(each.room for each in asked)
         wanted = sum(len(each.rows) for each in asked)
         count = min(ROWS_IN_FLIGHT, wanted, max(1, TOKENS_IN_FLIGHT // room))
-        self.lines = RowCache(count, room, model.device)
+        self.frame: Frame | None = None
+        self.eager = 0  # steps since rows were last admitted
+        self.lines = RowCache(count, room, model.device, spare=int(can_graph(model)))
         self.uniform = torch.zeros(count, sampling.max_tokens, dtype=torch.float64)
         self.seen: Tensor | None = None
 
@@ -172,17 +126,39 @@ class _Decoding:
                 self._step()
 
     def _step(self) -> None:
-        newest = self._tensor([each.row.tokens[-1] for each in self.live])
-        positions = self._tensor([each.position for each in self.live])
-        hidden = hidden_states(self.model, newest, positions, self.lines.step())
-        self._draw(0, head(self.model)(hidden))
+        logits = self._in_frame() if self.lines.spare and can_graph(self.model) else None
+        if logits is None:
+            newest = self._tensor([each.row.tokens[-1] for each in self.live])
+            positions = self._tensor([each.position for each in self.live])
+            hidden = hidden_states(self.model, newest, positions, self.lines.step())
+            logits = head(self.model)(hidden)
+        self._draw(0, logits)
+
+    def _in_frame(self) -> Tensor | None:
+        """The step's logits by a graph; None where one is not to be had or not worth it."""
+        place = [each.position - each.start for each in self.live]
+        if self.frame is None or not self.frame.fits(len(self.live), place):
+            longest = self.sampling.max_tokens - min(len(each.row.tokens) for each in self.live)
+            self.eager += 1
+            if self.eager == 1 or longest < WORTH:  # the first warms up what a capture must not
+                return None
+            self.frame = Frame(self.model, self.lines, [each.chain for each in self.live], place)
+        newest = [each.row.tokens[-1] for each in self.live]
+        try:
+            logits = self.frame.step(newest, [each.position for each in self.live], place)
+        except Exception as error:  # whatever a foreign model does not bear
+            self.frame = None
+            refuse(self.model, error)
+            return None
+        self.lines.lengths[: len(self.live)] += 1
+        return logits
 
     def _admit(self, free: int) -> bool:
         """Start as many waiting rows as fit; False when none does before others have left."""
         chosen = self._choose(free)
         if not chosen:
             return False
-        first = len(self.live)
+        first, self.frame, self.eager = len(self.live), None, 0
         chains = self._plan(chosen)
         known = [max((n.stop for n in chain if n.keys), default=0) for chain in chains]
         assert all(
@@ -223,7 +199,7 @@ class _Decoding:
         self.cache.trim(TOKENS_KEPT, self._in_use())
         return True
 
-    def _plan(self, chosen: Sequence[_Asked]) -> list[list[Node]]:
+    def _plan(self, chosen: Sequence[Asked]) -> list[list[Node]]:
         """The runs of each prompt, when no prompt's plan splits another's any more."""
         before: list[list[Node]] = []
         while True:
@@ -232,9 +208,9 @@ class _Decoding:
                 return chains
             before = chains
 
-    def _choose(self, free: int) -> list[_Asked]:
+    def _choose(self, free: int) -> list[Asked]:
         """Takes from the queue what one forward may compute and memory may hold."""
-        chosen: list[_Asked] = []
+        chosen: list[Asked] = []
         planned: set[Node] = set()
         in_use, tokens = self._in_use(), 0
         while self.waiting and free:
@@ -271,7 +247,7 @@ class _Decoding:
         ]
 
     def _note_prompts(
-        self, lines: slice, chosen: Sequence[_Asked], prompt_of_line: np.ndarray, vocabulary: int
+        self, lines: slice, chosen: Sequence[Asked], prompt_of_line: np.ndarray, vocabulary: int
     ) -> None:
         if self.seen is None:
             self.seen = torch.zeros(
@@ -328,7 +304,10 @@ class _Decoding:
 
     def _reshare(self) -> None:
         self.lines.live = len(self.live)
-        self.lines.share([each.chain for each in self.live])
+        chains = [each.chain for each in self.live]
+        self.lines.share(chains)
+        if self.frame is not None and not self.frame.share(chains):
+            self.frame = None
 
     def _in_use(self) -> set[Node]:
         return {node for each in self.live for node in each.chain}

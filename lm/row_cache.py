@@ -19,12 +19,14 @@ class RowCache:
     """Keys and values that belong to one row each, in memory allocated once.
 
     Row r owns line r of each of `layers`, of which the first `lengths[r]` tokens are written; live
-    rows own the first lines. `nodes` says who also reads what.
+    rows own the first lines, and nobody the `spare` ones behind all. `nodes` says who also reads
+    what.
     """
 
     rows: int
     room: int
     device: Any
+    spare: int = 0
     live: int = 0
     layers: list[Lines] = field(default_factory=list)
     nodes: list[tuple[Node, Tensor | slice]] = field(default_factory=list)
@@ -54,34 +56,18 @@ class RowCache:
         self, layer: int, query_HRD: Tensor, key_KRD: Tensor, value_KRD: Tensor, scaling: float
     ) -> Tensor:
         lines = self.layers[layer]
-        key, value = (t.transpose(0, 1) for t in (key_KRD, value_KRD))
-        grouped_KGRD = query_HRD.unflatten(0, (key_KRD.shape[0], -1))
-        heads = grouped_KGRD.shape[:2] + grouped_KGRD.shape[3:]  # layers may differ in them
+        groups = query_HRD.shape[0] // key_KRD.shape[0]
+        heads = (key_KRD.shape[0], groups, key_KRD.shape[2])  # layers may differ in them
         if heads not in self._steps:
-            self._steps[heads] = lines.step(self._place, heads[1])
-        step = self._steps[heads]
-        lines.append(step, key, value)
-        query_RKGD, merging = grouped_KGRD.permute(2, 0, 1, 3), bool(self.nodes)
-        found, weight = lines.attend(step, query_RKGD, scaling, merging)
-        out = found.permute(1, 2, 0, 3)
-        lse = None if weight is None else weight.permute(1, 2, 0)
-        for node, rows in self.nodes:
-            assert lse is not None
-            found, weight = partial(
-                grouped_KGRD[:, :, rows], node.keys[layer], node.values[layer], scaling, None
-            )
-            if isinstance(rows, slice):
-                merge_into(out, lse, found, weight)
-            else:
-                part_out, part_lse = out[:, :, rows], lse[:, :, rows]
-                merge_into(part_out, part_lse, found, weight)
-                out[:, :, rows], lse[:, :, rows] = part_out, part_lse
-        return out.flatten(0, 1)
+            self._steps[heads] = lines.step(self._place, groups)
+        return read(
+            layer, lines, self._steps[heads], self.nodes, query_HRD, key_KRD, value_KRD, scaling
+        )
 
     def write(self, layer: int, lines: slice, keys_RKTD: Tensor, values_RKTD: Tensor) -> None:
         """Put the first T tokens of some rows in place; memory is made on first use."""
         if layer == len(self.layers):
-            self.layers.append(new_lines(self.rows, self.room, keys_RKTD))
+            self.layers.append(new_lines(self.rows + self.spare, self.room, keys_RKTD))
         self.layers[layer].write(lines, keys_RKTD, values_RKTD)
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
@@ -96,3 +82,38 @@ class RowCache:
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(list(rows), device=self.device)
+
+
+def read(
+    layer: int,
+    lines: Lines,
+    step: Any,
+    nodes: Sequence[tuple[Node, Tensor | slice]],
+    query_HRD: Tensor,
+    key_KRD: Tensor,
+    value_KRD: Tensor,
+    scaling: float,
+) -> Tensor:
+    """Put one token of each row in its line, and let it attend to its line and to its `nodes`.
+
+    `step` is what `lines.step` said of the tokens; returns (H, R, D).
+    """
+    key, value = (t.transpose(0, 1) for t in (key_KRD, value_KRD))
+    grouped_KGRD = query_HRD.unflatten(0, (key_KRD.shape[0], -1))
+    lines.append(step, key, value)
+    query_RKGD, merging = grouped_KGRD.permute(2, 0, 1, 3), bool(nodes)
+    found, weight = lines.attend(step, query_RKGD, scaling, merging)
+    out = found.permute(1, 2, 0, 3)
+    lse = None if weight is None else weight.permute(1, 2, 0)
+    for node, rows in nodes:
+        assert lse is not None
+        found, weight = partial(
+            grouped_KGRD[:, :, rows], node.keys[layer], node.values[layer], scaling, None
+        )
+        if isinstance(rows, slice):
+            merge_into(out, lse, found, weight)
+        else:
+            part_out, part_lse = out[:, :, rows], lse[:, :, rows]
+            merge_into(part_out, part_lse, found, weight)
+            out[:, :, rows], lse[:, :, rows] = part_out, part_lse
+    return out.flatten(0, 1)

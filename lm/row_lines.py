@@ -43,13 +43,15 @@ class Lines:
         for store, new in ((self.keys, keys_RKTD), (self.values, values_RKTD)):
             store[lines, :, : new.shape[2]] = new
 
-    def step(self, place_R: Tensor, groups: int) -> Any:
+    def step(self, place_R: Tensor, groups: int, width: int | None = None) -> Any:
         """What the methods below need to know, in all layers, when the next tokens are `place_R`.
 
-        `groups` query heads share a key head.
+        `groups` query heads share a key head. Rows are read up to `width` tokens, by default as
+        many as the longest has.
         """
+        width = int(place_R.max()) + 1 if width is None else width
         lines = torch.arange(len(place_R), device=place_R.device)
-        hidden = torch.arange(int(place_R.max()) + 1, device=place_R.device) > place_R[:, None]
+        hidden = torch.arange(width, device=place_R.device) > place_R[:, None]
         bias = torch.zeros(hidden.shape, dtype=self.keys.dtype, device=place_R.device)
         return lines, place_R, bias.masked_fill_(hidden, -torch.inf)
 
@@ -107,7 +109,7 @@ class Bags(Lines):
             self.keys[lines, block, :, :, : part.shape[-1]] = part
         self.values[lines, :, :tokens] = values_RKTD
 
-    def step(self, place_R: Tensor, groups: int) -> _Step:
+    def step(self, place_R: Tensor, groups: int, width: int | None = None) -> _Step:
         _, blocks, heads, size, _ = self.keys.shape
         line_R, head_K, block_R = torch.arange(len(place_R)), torch.arange(heads), place_R // BLOCK
         room, most = self.values.shape[2], int(block_R.max()) + 1

@@ -24,6 +24,8 @@ _cpu_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _cpu_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 SMALL = 128  # tokens; a part of the tree up to this size is one masked block
+# on a GPU a block costs its launches, and what a mask hides costs nearly nothing
+SMALL_ON_GPU = 1024
 SCORES = 1 << 19  # query-key pairs of one head in one block, which bounds its memory
 
 
@@ -40,13 +42,14 @@ class Block:
 
 def blocks(tree: TokenTree, device: Any = "cpu") -> list[Block]:
     """Blocks that cover every visible pair of `tree` once, and no other pair."""
+    small = SMALL if torch.device(device).type == "cpu" else SMALL_ON_GPU
     cuts: list[tuple[int, int, int, int, bool]] = []  # the fields of a Block, then: masked
     start, size = 0, len(tree)
     while start < size:
         stop = int(tree.end[start])
-        if stop - start > SMALL:
+        if stop - start > small:
             node_stop = _node_stop(tree, start)
-            step = max(SMALL, SCORES // (node_stop - start))
+            step = max(small, SCORES // (node_stop - start))
             for first in range(start, node_stop, step):
                 last = min(first + step, node_stop)
                 if first > start:
@@ -58,7 +61,7 @@ def blocks(tree: TokenTree, device: Any = "cpu") -> list[Block]:
             continue
         if cuts and cuts[-1][4] and cuts[-1][0] == cuts[-1][2] and cuts[-1][1] == start:
             first = cuts[-1][0]
-            if stop - first <= SMALL:  # neighbours of which neither sees the other
+            if stop - first <= small:  # neighbours of which neither sees the other
                 cuts.pop()
                 cuts.append((first, stop, first, stop, True))
                 start = stop

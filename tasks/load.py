@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks import scorers, text
+from tasks import json_scorer, scorers, text
 from tasks.files import FileTask, from_file
 from tasks.source import guarded, import_file, import_named, imported_names, own_names
 from tasks.text import nearest, shorten
@@ -135,8 +135,11 @@ def task_hash(task: Task) -> str:
         task.output,
         dict(task.failure_classes),
     ]
+    if isinstance(task, FileTask) and task.read:
+        declared.append(task.read)
     digest = hashlib.sha256(json.dumps(declared).encode())
-    scoring = (inspect.getfile(scorers), inspect.getfile(text))  # a FileTask's code is ours
+    # a FileTask's code is ours
+    scoring = [inspect.getfile(module) for module in (scorers, json_scorer, text)]
     own = [Path(file) for file in scoring if isinstance(task, FileTask)]
     for path in (*task_files(task), *own):
         digest.update(hashlib.sha256(path.read_bytes()).digest())

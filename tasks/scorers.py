@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks import json_scorer
 from tasks.text import MAX_CHARS, contains, fold, nearest, normalize, shorten
 from tasks.types import Score, TaskError
 
@@ -224,5 +225,6 @@ PLAIN: Mapping[str, Scorer] = {
         },
         _judge_f1,
     ),
+    "json": Scorer(json_scorer.FAILURES, json_scorer.judge_json, json_scorer.FORMAT_FAILURES),
 }
 SCORERS = (*PLAIN, "choice", "regex")

@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from peft.helpers import rescale_adapter_scale
+from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import lm.asked
 import lm.generation
+import lm.graphed
 import lm.packed_weights
 import lm.prefill
 import lm.row_cache
@@ -98,29 +101,88 @@ prompt_trees = st.builds(
 )
 
 
+def refused(model, error):
+    raise error
+
+
+def traced(forward):
+    """As a CUDA graph: whatever is no tensor stays as it was when the step was captured."""
+    nothing = torch.zeros(1)
+    graph = make_fx(lambda _: forward())(nothing)
+    return lambda: graph(nothing)
+
+
+def any_calls(examples):
+    """Decorates a test of several calls, each of prompts that share what they may."""
+    health = [HealthCheck.function_scoped_fixture]
+    given_calls = given(
+        calls=st.lists(prompt_trees, min_size=1, max_size=3),
+        n=st.integers(1, 3),
+        temperature=st.sampled_from([0.0, 1.0]),
+        leave=st.integers(2, 9),
+    )
+    chosen = settings(max_examples=examples, deadline=None, suppress_health_check=health)
+    return lambda test: chosen(given_calls(test))
+
+
 @pytest.mark.parametrize("bounds", ["as shipped", "tight", "short blocks", "plain lines"])
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    calls=st.lists(prompt_trees, min_size=1, max_size=3),
-    n=st.integers(1, 3),
-    temperature=st.sampled_from([0.0, 1.0]),
-    leave=st.integers(2, 9),
-)
+@any_calls(40)
 def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, temperature, leave):
-    sampling = Sampling(max_tokens=4, temperature=temperature, n=n)
+    check_calls(model, bounds, calls, Sampling(max_tokens=4, temperature=temperature, n=n), leave)
+
+
+@pytest.mark.parametrize("bounds", ["frames", "tight frames"])
+@any_calls(6)
+def test_steps_captured_as_graphs(model, bounds, calls, n, temperature, leave):
+    check_calls(model, bounds, calls, Sampling(max_tokens=8, temperature=temperature, n=n), leave)
+
+
+def test_a_step_is_captured_once_and_replayed(model, monkeypatch):
+    steps = []
+    monkeypatch.setattr(lm.row_lines, "Bags", lm.row_lines.Lines)
+    monkeypatch.setattr(lm.generation, "can_graph", lambda model: True)
+    monkeypatch.setattr(
+        lm.graphed, "captured", lambda forward: lambda: steps.append(0) or forward()
+    )
+    prompts = [[*ids(40, 0), *ids(5, seed)] for seed in range(1, 5)]
+    sampling = Sampling(max_tokens=12, temperature=1.0, n=2)
+    rows = decode(model, prompts, sampling, never)
+    assert_exact(model, prompts, rows, False)
+    assert len(steps) == 10  # the first token comes with the prompt, the second step warms up
+
+
+def test_a_capture_that_fails(model, monkeypatch, capsys):
+    def fails(forward):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(lm.row_lines, "Bags", lm.row_lines.Lines)
+    monkeypatch.setattr(lm.generation, "can_graph", lambda m: m not in lm.graphed._refused)
+    monkeypatch.setattr(lm.graphed, "captured", fails)
+    prompts = [ids(20, seed) for seed in range(3)]
+    rows = decode(model, prompts, Sampling(max_tokens=12), never)
+    assert_exact(model, prompts, rows, True)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].endswith("not permitted when stream is capturing")
+
+
+def check_calls(model, bounds, calls, sampling, leave):
+    n, temperature = sampling.n, sampling.temperature
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lm.generation, "WORTH_KEEPING", 8)
-        if bounds == "tight":
+        patch.setattr(lm.asked, "WORTH_KEEPING", 8)
+        if "tight" in bounds:
             patch.setattr(lm.generation, "ROWS_IN_FLIGHT", 3)
             patch.setattr(lm.generation, "TOKENS_IN_FLIGHT", 60)
             patch.setattr(lm.generation, "TOKENS_KEPT", 20)
             patch.setattr(lm.generation, "TOKENS_AT_ONCE", 30)
         if bounds == "short blocks":
             patch.setattr(lm.row_lines, "BLOCK", 3)
-        if bounds == "plain lines":
+        if bounds == "plain lines" or "frames" in bounds:
             patch.setattr(lm.row_lines, "Bags", lm.row_lines.Lines)
+        if "frames" in bounds:
+            patch.setattr(lm.generation, "can_graph", lambda model: True)
+            patch.setattr(lm.generation, "refuse", refused)
+            patch.setattr(lm.generation, "WORTH", 1)
+            patch.setattr(lm.graphed, "captured", traced)
         cache = PrefixCache()
         for prompts in calls:
             rows = decode(model, prompts, sampling, lambda row: row.tokens[-1] % leave == 0, cache)
@@ -128,7 +190,7 @@ def test_random_prompt_trees_over_several_calls(model, bounds, calls, n, tempera
             assert [row.index for row in rows] == list(range(n * len(prompts)))
             for row in rows:
                 ends = [i for i, token in enumerate(row.tokens) if token % leave == 0]
-                assert len(row.tokens) == (ends[0] + 1 if ends else 4)
+                assert len(row.tokens) == (ends[0] + 1 if ends else sampling.max_tokens)
             assert_exact(model, prompts, rows, temperature == 0)
 
 
