@@ -179,12 +179,14 @@ def tasks(options: Namespace) -> int:
     """The tasks that can be named, one a line, and the other spellings."""
     from importlib.metadata import entry_points
 
-    from tasks.load import BUILT_INS, ENTRY_POINTS
+    from tasks.load import BUILT_INS, ENTRY_POINTS, FAMILIES
 
     for name, where in BUILT_INS.items():
         print(f"{name}  (built in, {where})")
     for point in entry_points(group=ENTRY_POINTS):
         print(f"{point.name}  (installed, {point.value})")
+    for family, where in FAMILIES.items():
+        print(f"{family}:NAME  (built in, {where})")
     print("or: file.py[:NAME], package.module:NAME, data.jsonl, data.csv, task.yaml")
     return 0
 

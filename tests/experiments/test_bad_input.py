@@ -411,6 +411,32 @@ def test_a_method_that_leaks(
     assert list(folder.glob("runs/bad/stages/*/DONE"))
 
 
+def test_names_of_known_tasks_that_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("reasoning_gym")
+    assert "one of chain_sum" in refused(capsys, "check", "reasoning:chain_sums")
+    assert "max_terms" in refused(capsys, "check", "reasoning:chain_sum,max_term=3")
+    pytest.importorskip("lm_eval")
+    assert "only generate_until" in refused(capsys, "check", "lm-eval:hellaswag")
+
+
+def test_a_known_task_without_its_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLIFT_DATA", str(folder))
+    line = refused(capsys, "run", write_spec(folder, task="gsm8k"))
+    assert "openai/gsm8k" in line and "$TASKLIFT_DATA/openai/gsm8k/main" in line
+
+
+def test_a_task_of_another_suite_is_found_beside_the_spec(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mine.yaml").write_text("task: mine\noutput_type: multiple_choice\n")
+    path = write_spec(folder / "sub", task="lm-eval:mine.yaml")
+    assert "only generate_until" in refused(capsys, "run", path)
+
+
 COLLECT_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no such source": (["none.csv"], ["none.csv: no such file", "hub:owner/name"]),
     "no such kind": (["book.xlsx"], ["book.xlsx", ".parquet"]),
