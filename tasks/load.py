@@ -25,6 +25,7 @@ BUILT_INS: Mapping[str, str] = {
     "calculator": "tasks.calculator:Calculator",
     "inflection": "tasks.inflection:Inflection",
     "questions": "tasks.questions:Questions",
+    "sql": "tasks.sql:Sql",
 }
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"
