@@ -169,7 +169,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "tool_calls": ("float", "Calls of tools in an answer, mean"),
     "calling": ("float", "Share of answers with a call"),
     "malformed": ("float", "Share of answers with a call that could not be read"),
-    "refused": ("float", "Share of answers with a call of no tool, or with wrong arguments"),
+    "invalid": ("float", "Share of answers with a call of no tool, or with wrong arguments"),
     "failed": ("float", "Share of answers with a call at which the tool raised"),
     "unanswered": ("float", "Share of answers that end with a call"),
     "transcript": ("str?", "The turns of an answer that could call tools, JSON"),

@@ -64,7 +64,7 @@ _DIFFERENCES = {
 }
 _SHARES = {
     "test_score",
-    *("calling", "malformed", "refused", "failed", "unanswered"),
+    *("calling", "malformed", "invalid", "failed", "unanswered"),
     "score",
     "share",
     "rate",

@@ -34,6 +34,7 @@ BUILT_INS: Mapping[str, str] = {
     "json-extraction": "tasks.known.json_extraction:JsonExtraction",
     "math500": "tasks.known.math500:Math500",
     "questions": "tasks.questions:Questions",
+    "sql": "tasks.sql:Sql",
     "ticket-routing": "tasks.known.ticket_routing:TicketRouting",
 }
 # Spelled PREFIX:REST; the class gets the whole name and reads the rest itself.
