@@ -93,11 +93,23 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Demo:
-    """One worked example inside a prompt. `reasoning` is shown in the `cot` style only."""
+    """One worked example inside a prompt. `reasoning` is shown in the `cot` style only.
+
+    `turns` stand between question and answer where tools were used: the assistant's, with
+    `tool_calls` unless `content` holds them as a model has written them, and what tools said.
+    """
 
     inputs: Mapping[str, str]
     output: str
     reasoning: str = ""
+    turns: tuple[Mapping[str, Any], ...] = ()
+
+
+def _told(turn: Mapping[str, Any]) -> Message:
+    if calls := turn.get("tool_calls"):
+        content = json.dumps({"content": turn["content"], "calls": calls}, ensure_ascii=False)
+        return {"role": "calls", "content": content}
+    return {"role": turn["role"], "content": turn["content"]}
 
 
 Style = Literal["direct", "cot"]
@@ -138,7 +150,11 @@ class Prompt:
         return f"{self.output.capitalize()}:"
 
     def messages(self, inputs: Mapping[str, str]) -> list[Message]:
-        """The chat for one question: tools, system instruction, demos as turns, the question."""
+        """The chat for one question: tools, system instruction, demos as turns, the question.
+
+        Where a demo calls tools, a message of role `calls` holds the calls as JSON, which
+        lm/tool_calls.py writes as the model does, and one of role `tool` a result.
+        """
         system = self.instruction
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
@@ -146,6 +162,7 @@ class Prompt:
         chat += [{"role": "system", "content": system}] if system else []
         for demo in self._shown(inputs):
             chat.append({"role": "user", "content": self._question(demo.inputs)})
+            chat += map(_told, demo.turns if self.tools else ())
             chat.append({"role": "assistant", "content": self.reply(demo)})
         return [*chat, {"role": "user", "content": self._question(inputs)}]
 
@@ -176,6 +193,7 @@ class Prompt:
     def to_json(self) -> str:
         demos = [
             {"inputs": dict(d.inputs), "output": d.output, "reasoning": d.reasoning}
+            | ({"turns": list(d.turns)} if d.turns else {})
             for d in self.demos
         ]
         chosen: dict[str, Any] = {} if self.nearest is None else {"nearest": self.nearest}
@@ -201,7 +219,7 @@ class Prompt:
             instruction=raw["instruction"],
             inputs=tuple(raw["inputs"]),
             output=raw["output"],
-            demos=tuple(Demo(**demo) for demo in raw["demos"]),
+            demos=tuple(Demo(**{**d, "turns": tuple(d.get("turns", ()))}) for d in raw["demos"]),
             style=raw["style"],
             nearest=raw.get("nearest"),
             tools=tuple(raw.get("tools", ())),
