@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from lm.pictures import refuse_pictures
 from lm.tool_calls import in_system, quoted, told, written
 from lm.tool_template import ToolTemplate
 from lm.types import Chat, ModelError
@@ -74,6 +75,7 @@ class ChatEncoder:
         return [self._ids(piece, opens=not number) for number, piece in enumerate(pieces)]
 
     def _text(self, chat: Chat, *, answer_follows: bool) -> str:
+        refuse_pictures(chat, "it")
         schemas = None
         if chat[0]["role"] == "tools":
             chat = written(chat, self.tools.syntax, self.tools.takes_results)

@@ -23,6 +23,7 @@ from tasks.types import Task, TaskError
 BUILT_INS: Mapping[str, str] = {
     "bikeshare": "tasks.bikeshare:BikeShare",
     "calculator": "tasks.calculator:Calculator",
+    "digit-image": "tasks.digit_image:DigitImage",
     "inflection": "tasks.inflection:Inflection",
     "questions": "tasks.questions:Questions",
     "sql": "tasks.sql:Sql",
