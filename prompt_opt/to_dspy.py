@@ -1,0 +1,61 @@
+"""A task as what plain DSPy takes, for those who want the task and not this suite: one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from prompt_opt.adapter import signature_of
+from reward_models.task import TaskReward
+from tasks.load import load_task
+from tasks.splits import required_split
+from tasks.types import Example, Prompt, SplitName, Task
+
+Metric = Callable[..., Any]
+
+
+def to_dspy(
+    task: Task | str, splits: Sequence[SplitName] = ("train", "dev")
+) -> tuple[type[dspy.Signature], dict[str, list[dspy.Example]], Metric]:
+    """(signature, examples by split, metric) for `dspy.Predict`, `dspy.Evaluate` and optimizers.
+
+    `task` is a task or its name, as in a spec. The metric gives the task's score in [0, 1]; while
+    demos are bootstrapped (DSPy gives a trace), whether the answer is correct; and to GEPA, which
+    says which predictor it asks about, a score with the task's feedback. An answer that is missing
+    is an empty one. Raises TaskError, also for a field that DSPy cannot take.
+    """
+    if isinstance(task, str):
+        task = load_task(task)
+    prompt = Prompt.of(task)
+    opened = {split: required_split(task, split) for split in splits}
+    known = {example.id: example for examples in opened.values() for example in examples}
+    cases = {split: [_case(e, prompt) for e in examples] for split, examples in opened.items()}
+    return signature_of(prompt), cases, _metric(TaskReward(task.score, prompt, known))
+
+
+def _case(example: Example, prompt: Prompt) -> dspy.Example:
+    fields: Mapping[str, str] = {
+        **{name: example.inputs[name] for name in prompt.inputs},
+        prompt.output: example.answer,
+        "example_id": example.id,
+    }
+    return dspy.Example(fields).with_inputs(*prompt.inputs)
+
+
+def _metric(reward: TaskReward) -> Metric:
+    def metric(
+        example: Any,
+        prediction: Any,
+        trace: Any = None,
+        pred_name: Any = None,
+        pred_trace: Any = None,
+    ) -> Any:
+        said = str(getattr(prediction, reward.prompt.output, None) or "")
+        [score] = reward.judged([said], [str(example.example_id)])
+        if pred_name is not None:
+            return dspy.Prediction(score=score.value, feedback=score.feedback or "Correct.")
+        return score.value if trace is None else score.correct
+
+    return metric
