@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from itertools import product
 from pathlib import Path
@@ -299,7 +300,10 @@ def test_no_query_takes_much_time_or_memory(kind: str) -> None:
 
 def test_a_worker_that_dies_is_an_error_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     query("SELECT 1")
-    monkeypatch.setattr(sql_shop, "SECONDS", 0.0)
+    process = sql_shop._worker._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(sql_shop, "SECONDS", 0.05)
     with pytest.raises(ValueError, match="took too long; ask for less"):
         query("SELECT 1")
     monkeypatch.undo()
