@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.environment import scorer
 from evaluation.types import ScoreFunction
 from lm.types import Completion
-from tasks import scorers, text
+from tasks import scorers, text, tools
 from tasks.types import Example, Prompt, Score
 
 LOOP_TOKENS = 24  # a shorter loop is taken for an answer
@@ -46,7 +47,10 @@ FORMAT_FAILURES = ("empty", "truncated", "repetition", "unparsable")  # not of t
 
 def judge_hash() -> str:
     """16 hex digits over the code that judges answers: with other code, other scores."""
-    files = [Path(__file__), *map(Path, map(inspect.getfile, (Prompt, scorers, text)))]
+    files = [
+        Path(__file__),
+        *map(Path, map(inspect.getfile, (Prompt, scorers, text, tools, scorer))),
+    ]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -64,7 +68,8 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
 
     Never raises an `Exception`. `BudgetExhausted`, `KeyboardInterrupt` and their like pass.
     """
-    return judge_answer(score, example, prompt.extract(completion.text), completion)
+    answer = prompt.extract(completion.text)
+    return judge_answer(scorer(score, completion), example, answer, completion)
 
 
 def judge_all(
@@ -132,7 +137,7 @@ def _universal(answer: str | None, completion: Completion) -> str | None:
         return "empty"
     if completion.finish_reason == "length":
         return "truncated"
-    if loops(completion.token_ids):
+    if loops(completion.own_tokens):
         return "repetition"
     if answer is None or _undecodable(completion.text):
         return "unparsable"

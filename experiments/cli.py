@@ -26,17 +26,9 @@ FORMATS = ("terminal", "markdown", "csv")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
-    *(
-        "resistance",
-        "curves",
-        "audits",
-        "attribution",
-        "reads",
-        "stopped",
-        "recheck",
-        "error_types",
-    ),
-    *("error_types_by_arm", "error_examples", "format", "budget", "allocation", "efficiency"),
+    *("curves", "audits", "attribution", "reads", "stopped", "recheck", "error_types"),
+    *("error_types_by_arm", "error_examples", "format", "resistance", "tool_use"),
+    *("budget", "allocation", "efficiency"),
     "dev_curves",
 )
 WALL = "of the sandbox: run code without it (network, filesystem, processes, syscalls)"

@@ -179,12 +179,14 @@ def tasks(options: Namespace) -> int:
     """The tasks that can be named, one a line, and the other spellings."""
     from importlib.metadata import entry_points
 
-    from tasks.load import BUILT_INS, ENTRY_POINTS
+    from tasks.load import BUILT_INS, ENTRY_POINTS, FAMILIES
 
     for name, where in BUILT_INS.items():
         print(f"{name}  (built in, {where})")
     for point in entry_points(group=ENTRY_POINTS):
         print(f"{point.name}  (installed, {point.value})")
+    for family, where in FAMILIES.items():
+        print(f"{family}:NAME  (built in, {where})")
     print("or: file.py[:NAME], package.module:NAME, data.jsonl, data.csv, task.yaml")
     return 0
 
@@ -228,6 +230,7 @@ def evaluate(options: Namespace) -> int:
     """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
     from tempfile import TemporaryDirectory
 
+    from evaluation.environment import scoring
     from evaluation.evaluate import mean_score
     from evaluation.types import Policy
     from experiments.asking import ask_all
@@ -268,7 +271,7 @@ def evaluate(options: Namespace) -> int:
             model,
             saved.policy,
             required_split(task, options.split)[: options.limit],
-            task.score,
+            scoring(task),
             sampling,
             split=options.split,
             folder=Path(folder),

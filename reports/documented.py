@@ -18,6 +18,7 @@ from reports.rollouts import OF
 from reports.runs import EMPTY, RECORDS, ROLLOUTS
 from reports.samples import SAMPLES
 from reports.tables import PAIRS, SEEDS, SUMMARY
+from reports.tool_use import TOOL_USE
 from reports.twins import COMPARE
 
 _OF_A_RUN: dict[str, tuple[str, ...]] = {
@@ -31,6 +32,7 @@ _OF_A_RUN: dict[str, tuple[str, ...]] = {
     "error_types_by_arm": BY_ARM,
     "error_examples": EXAMPLES,
     "format": FORMAT,
+    "tool_use": TOOL_USE,
     **EMPTY,
     "slices": SLICES,
     "cost": COST,

@@ -64,6 +64,7 @@ _DIFFERENCES = {
 }
 _SHARES = {
     "test_score",
+    *("calling", "malformed", "invalid", "failed", "unanswered"),
     "score",
     "share",
     "rate",

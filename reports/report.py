@@ -29,6 +29,7 @@ from reports.render import FORMATS, Format, render
 from reports.resistance import resistance
 from reports.samples import samples
 from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
+from reports.tool_use import tool_use
 from reports.wording import MARKDOWN, PLAIN, Style
 
 
@@ -59,6 +60,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "error_types_by_arm": error_types_by_arm,
     "error_examples": error_examples,
     "format": formats,
+    "tool_use": tool_use,
     "flow": _flow,
     "links": _links,
     "slices": slices,
@@ -172,6 +174,8 @@ def report_markdown(run: Run) -> str:
     if not (shared_out := allocation(run)).empty:
         parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
+    if not (used := tool_use(run)).empty:
+        parts.append(_section("How tools were used", used))
     parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)

@@ -36,7 +36,11 @@ class TaskReward:
     def judged(self, completions: Sequence[Turns], example_id: Sequence[str]) -> list[Score]:
         """The whole Score of each completion."""
         rows = [
-            (find(self.examples, key, "task"), Completion(reply(turns), (), (), "stop", 0))
+            (find(self.examples, key, "task"), self._answer(turns))
             for turns, key in zip(completions, example_id, strict=True)
         ]
         return judge_all(self.score, self.prompt, rows)
+
+    def _answer(self, turns: Turns) -> Completion:
+        acted = () if isinstance(turns, str) or not self.prompt.tools else tuple(turns)
+        return Completion(reply(turns), (), (), "stop", 0, transcript=acted)

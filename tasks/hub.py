@@ -13,12 +13,12 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.text import nearest, shorten
 from tasks.types import TaskError
@@ -26,6 +26,7 @@ from tasks.types import TaskError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+T = TypeVar("T")
 FOLDER = "TASKLIFT_DATA"
 HUB_SECONDS = 3.0
 
@@ -61,6 +62,34 @@ def hub_splits(dataset: str, config: str | None, revision: str | None = None) ->
     return list(_load(dataset, config, revision, os.environ.get(FOLDER, "")))
 
 
+def offline_first(what: str, load: Callable[[], T]) -> T:
+    """`load()` of a library that reads the Hub: from the cache if that does, else from the Hub.
+
+    Raises TaskError, one line, when the Hub is needed and cannot be reached, and for whatever
+    else `load` raises. `what` starts the line.
+    """
+    try:
+        with _quiet(), _offline():
+            return load()
+    except Exception as error:  # libraries of all kinds
+        if not _wants_network(error):
+            raise TaskError(f"{what}: {_told(error)}") from error
+    if problem := _unreachable():
+        raise TaskError(f"{what}: {problem}, and its data is not here; connect once")
+    try:
+        return load()
+    except Exception as error:
+        raise TaskError(f"{what}: {_told(error)}") from error
+
+
+def _wants_network(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ConnectionError) or "offline" in type(error).__name__.lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _named(rows: Dataset) -> list[dict[str, Any]]:
     from datasets import ClassLabel
 
@@ -76,7 +105,7 @@ def _named(rows: Dataset) -> list[dict[str, Any]]:
 @cache
 def _load(
     dataset: str, config: str | None, revision: str | None, copies: str
-) -> Mapping[str, Dataset]:
+) -> Mapping[Any, Dataset]:
     folder = Path(copies).expanduser() / dataset if copies else None
     if folder and folder.is_dir():
         return _load_copy(folder, config)
@@ -84,7 +113,7 @@ def _load(
     return kept or _load_remote(dataset, config, revision)
 
 
-def _load_copy(folder: Path, config: str | None) -> Mapping[str, Dataset]:
+def _load_copy(folder: Path, config: str | None) -> Mapping[Any, Dataset]:
     from datasets import load_dataset
 
     try:
@@ -111,7 +140,7 @@ def _load_kept(dataset: str, config: str | None, revision: str | None) -> Any:
     return None
 
 
-def _load_remote(dataset: str, config: str | None, revision: str | None) -> Mapping[str, Dataset]:
+def _load_remote(dataset: str, config: str | None, revision: str | None) -> Mapping[Any, Dataset]:
     from datasets import load_dataset
 
     where = f'dataset "{dataset}"'

@@ -49,7 +49,8 @@ _MARKS = re.escape("".join({*_PUNCTUATION, "`", "\u00b4"} - set("%&*/#@\\")))
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _MINUS = r"(?<![^\W\d_])-(?=\s?\d)"
 _WORD = rf"[{SINGLE}]|[^\s{_SIGNS}{_MARKS}{SINGLE}]+"
-FIGURE = re.compile(rf"{_NUMBER}|{_MINUS}|[{_SIGNS}]")
+_BLANK = r"(?<!\S)_(?!\S)"  # an empty square of a board
+FIGURE = re.compile(rf"{_NUMBER}|{_MINUS}|[{_SIGNS}]|{_BLANK}")
 TOKEN = re.compile(rf"{FIGURE.pattern}|{_WORD}")
 SYMBOL = re.compile(rf"{_NUMBER}|{_WORD}|\S")
 BRACKET = re.compile(r"[][(){}]")
@@ -88,6 +89,18 @@ def find_overlaps(splits: Mapping[str, Sequence[Example]]) -> list[Overlap]:
     for a, b, similarity in _near(asked, list(splits), found):
         found.setdefault(id(a), a.told(b, "near", similarity))
     return [found[id(a)] for a in asked if id(a) in found]
+
+
+def set_apart(splits: Mapping[str, Sequence[Example]]) -> dict[str, tuple[Example, ...]]:
+    """The splits without the examples that stand in a split named before their own."""
+    kept = {name: tuple(examples) for name, examples in splits.items()}
+    # what counts as frame depends on what is there, so that the rest is looked at again
+    while found := {(overlap.split, overlap.id) for overlap in find_overlaps(kept)}:
+        kept = {
+            name: tuple(e for e in examples if (name, e.id) not in found)
+            for name, examples in kept.items()
+        }
+    return kept
 
 
 def find_repeats(examples: Sequence[Example]) -> list[Overlap]:

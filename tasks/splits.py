@@ -23,6 +23,8 @@ def required_split(task: Task, name: SplitName, limit: int | None = None) -> lis
     where = f'task "{task.name}", split "{name}"'
     try:
         examples = list(task.split(name))
+    except TaskError as error:
+        raise TaskError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         shown = shorten(f"{type(error).__name__}: {error}")
         raise TaskError(f"{where}: split() raised {shown}") from error

@@ -79,6 +79,11 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "nothing to attribute": ({"attribution": True}, ["no arm moves both", "[bootstrap, grpo]"]),
     "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
+    "unknown part of an arm": ({"arms": {"a": {"chian": []}}}, ["arms.a", "mean 'chain'"]),
+    "tools are no switch": ({"arms": {"a": {"tools": "off"}}}, ["arms.a.tools", "true or false"]),
+    "a chain that is none": ({"arms": {"a": {"chain": "grpo"}}}, ["arms.a", "[bootstrap]"]),
+    "no such arm to be bare": ({"without_tools": ["rll"]}, ["without_tools", "did you mean 'rl'"]),
+    "no tools to switch off": ({"without_tools": ["rl"]}, ["arm rl switches off", "does not have"]),
     "unknown baseline": ({"baseline": "zeroshot"}, ["baseline", "did you mean 'zero-shot'"]),
     "same seed twice": ({"seeds": [1, 1]}, ["seeds"]),
     "a seed that is a word for yes": ({"seeds": [True]}, ["seeds.0"]),
@@ -404,6 +409,32 @@ def test_a_method_that_leaks(
     monkeypatch.setattr(Bootstrap, "improve", honest)
     assert main(["run", str(spec)]) == 0
     assert list(folder.glob("runs/bad/stages/*/DONE"))
+
+
+def test_names_of_known_tasks_that_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("reasoning_gym")
+    assert "one of chain_sum" in refused(capsys, "check", "reasoning:chain_sums")
+    assert "max_terms" in refused(capsys, "check", "reasoning:chain_sum,max_term=3")
+    pytest.importorskip("lm_eval")
+    assert "only generate_until" in refused(capsys, "check", "lm-eval:hellaswag")
+
+
+def test_a_known_task_without_its_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLIFT_DATA", str(folder))
+    line = refused(capsys, "run", write_spec(folder, task="gsm8k"))
+    assert "openai/gsm8k" in line and "$TASKLIFT_DATA/openai/gsm8k/main" in line
+
+
+def test_a_task_of_another_suite_is_found_beside_the_spec(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mine.yaml").write_text("task: mine\noutput_type: multiple_choice\n")
+    path = write_spec(folder / "sub", task="lm-eval:mine.yaml")
+    assert "only generate_until" in refused(capsys, "run", path)
 
 
 COLLECT_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
