@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tasks.sandbox import Limits, Outcome, Sandbox, run_tests
 
-SECRET = Path("/tmp/tasklift-secret")  # in the caller's file system, and must not be in theirs
+# a file in the caller's file system, which must not be in theirs
+SECRET = Path(os.environ.get("TASKLIFT_SECRET", "/etc/hostname"))
 TESTS = "assert add(1, 2) == 3\nassert add('SECRET-IN-THE-TESTS', '!') == 'SECRET-IN-THE-TESTS!'\n"
 SANDBOX = Sandbox(Limits(seconds=4, cpu_seconds=2))
 
