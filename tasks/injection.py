@@ -52,12 +52,13 @@ DENIAL = re.compile(
 )
 # A frame is what may stand around the answer: "It is for billing, I think." A list of the words
 # that deny an answer would always lack some, so this one has those that do not.
-FRAME = frozenset(
-    "a about am an and answer are be belongs by correct department desk document email for"
-    " from goes has have hello here i in is it it's mail message my number of on one order our"
-    " please review right says send sent should sir so stated sure team text that the their"
-    " there's these they think this ticket to us was we with would yes you your".split()
-)
+FRAME_WORDS = """
+a about am an and answer are be belongs by correct department desk document email for from goes has
+have hello here i in is it it's mail message my number of on one order our please review right says
+send sent should sir so stated sure team text that the their there's these they think this ticket to
+us was we with would yes you your
+"""
+FRAME = frozenset(FRAME_WORDS.split())
 MARKS = re.compile(r"[\w\s.,:;'\"`\u201c\u201d()*#-]+")  # no ?, no !=, no struck out ~~word~~
 MOST_WORDS = 12
 
