@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from jail import (
     EVERYTHING,
+    close_to_others,
     die_with_parent,
     forget_surroundings,
     isolate,
@@ -44,6 +45,7 @@ def keep(job: dict[str, Any], requests: int, replies: int, out: int, status: int
         os.setsid()
         job["limits"]["number"] = os.getpid()
         missing = isolate(job["limits"]["file"])
+        close_to_others()
         if "filesystem" in missing:
             import tempfile
 

@@ -230,6 +230,26 @@ def test_without_namespaces_limits_and_system_calls_still_hold():
     assert not left
 
 
+LOOKS = f"""
+import glob, os
+script = {str(sandbox.CHECKER)!r}
+for path in glob.glob('/proc/[0-9]*/cmdline'):
+    if open(path).read().endswith(script + chr(0)) and str(os.getpid()) not in path:
+        print(sum(os.access(file, os.W_OK) for file in glob.glob(path[:-7] + 'fd/*')))
+"""
+
+
+@walled
+def test_without_namespaces_nobody_opens_the_checkers_files():
+    told = without_namespaces(
+        "import json\nfrom tasks.sandbox import *\n"
+        "box = Sandbox(Limits(), ('filesystem', 'processes'))\n"
+        f"print(json.dumps(run_code({LOOKS!r}, sandbox=box).output.split()))"
+    )
+    assert len(told) >= 3  # checker, keeper and guard
+    assert set(told) == {"0"}
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
