@@ -30,7 +30,8 @@ def test_there_are_more_than_ninety():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gold_is_right_and_garbage_is_not(name):
-    task = load_task(f"reasoning:{name},size=10")
+    size = 60 if name == "acre" else 10  # few of its questions are all nearly the same
+    task = load_task(f"reasoning:{name},size={size}")
     examples = [example for split in SPLITS for example in task.split(split)]
     assert len(examples) >= 6 and len({e.id for e in examples}) == len(examples)
     assert find_overlaps({split: task.split(split) for split in SPLITS}) == []
