@@ -96,7 +96,6 @@ def _check_options(name: str, asked: Asked) -> None:
 
 
 def _dataset(asked: Asked) -> Any:
-
     from reasoning_gym import create_dataset
 
     options = dict(asked.options)
