@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from evaluation.judge import judge
+from evaluation.environment import toolboxes
+from evaluation.judge import judge_all
 from evaluation.types import Enough, EvalRecord, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
+from lm.turns import Tools, converse
 from lm.types import Chat, Completion, LanguageModel, ModelError, PromptTooLong, Sampling
 from tasks.types import Example, Prompt, Score
 
@@ -53,14 +55,19 @@ def evaluate(
         asked = examples[start : start + batch]
         chats = [prompt.messages(example.inputs) for example in asked]
         with Stopwatch() as watch:
-            rows = _answers(model, chats, _of_batch(sampling, start), purpose)
+            tools = toolboxes(score, prompt, asked)
+            rows = _answers(model, chats, tools, _of_batch(sampling, start), purpose)
             if choose is not None:
                 rows = choose(asked, chats, rows)
         seconds = watch.seconds / max(1, sum(map(len, rows)))
-        for example, row in zip(asked, rows, strict=True):
-            for sample, completion in enumerate(row):
-                judged = judge(score, prompt, example, completion)
-                records.append(record_of(split, example, sample, judged, completion, seconds))
+        answers = [
+            (example, sample, completion)
+            for example, row in zip(asked, rows, strict=True)
+            for sample, completion in enumerate(row)
+        ]
+        scores = judge_all(score, prompt, [(example, answer) for example, _, answer in answers])
+        for (example, sample, completion), judged in zip(answers, scores, strict=True):
+            records.append(record_of(split, example, sample, judged, completion, seconds))
         if progress is not None:
             progress(start + len(asked), len(examples), score=mean_score(records))
         if enough is not None and enough(records, len(examples)):
@@ -69,17 +76,21 @@ def evaluate(
 
 
 def _answers(
-    model: LanguageModel, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    model: LanguageModel,
+    chats: Sequence[Chat],
+    tools: Sequence[Tools | None],
+    sampling: Sampling,
+    purpose: Purpose,
 ) -> list[list[Completion]]:
-    """As `model.generate`; where a prompt is too long, one after another."""
+    """As `converse`; where a prompt is too long, one after another."""
     try:
-        return model.generate(chats, sampling, purpose)
+        return converse(model, chats, tools, sampling, purpose)
     except PromptTooLong as error:
         found: list[list[Completion]] = []
         for place, chat in enumerate(chats):
             later = replace(sampling, first_row=sampling.first_row + place * sampling.n)
             try:
-                found += model.generate([chat], later, purpose)
+                found += converse(model, [chat], [tools[place]], later, purpose)
             except PromptTooLong:
                 found.append([Completion("", (), (), "length", 0)] * sampling.n)
         if not any(row[0].prompt_tokens for row in found):
@@ -131,4 +142,11 @@ def record_of(
         seconds=seconds,
         inputs=json.dumps(dict(example.inputs), ensure_ascii=False),
         meta=json.dumps(dict(example.meta), ensure_ascii=False, default=str),
+        transcript=transcript_text(completion),
     )
+
+
+def transcript_text(completion: Completion) -> str | None:
+    """The turns of an answer as JSON text, None where it is a single reply."""
+    told = completion.transcript
+    return json.dumps(list(told), ensure_ascii=False, default=str) if told else None

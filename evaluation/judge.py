@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 import numbers
+import os
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.environment import scorer
 from evaluation.types import ScoreFunction
 from lm.types import Completion
-from tasks import scorers, text
+from tasks import scorers, text, tools
 from tasks.types import Example, Prompt, Score
 
 LOOP_TOKENS = 24  # a shorter loop is taken for an answer
@@ -44,7 +47,10 @@ FORMAT_FAILURES = ("empty", "truncated", "repetition", "unparsable")  # not of t
 
 def judge_hash() -> str:
     """16 hex digits over the code that judges answers: with other code, other scores."""
-    files = [Path(__file__), *map(Path, map(inspect.getfile, (Prompt, scorers, text)))]
+    files = [
+        Path(__file__),
+        *map(Path, map(inspect.getfile, (Prompt, scorers, text, tools, scorer))),
+    ]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -62,7 +68,19 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
 
     Never raises an `Exception`. `BudgetExhausted`, `KeyboardInterrupt` and their like pass.
     """
-    return judge_answer(score, example, prompt.extract(completion.text), completion)
+    answer = prompt.extract(completion.text)
+    return judge_answer(scorer(score, completion), example, answer, completion)
+
+
+def judge_all(
+    score: ScoreFunction, prompt: Prompt, rows: Sequence[tuple[Example, Completion]]
+) -> list[Score]:
+    """`judge` for each row, in order; several at once where the scorer says `side_by_side = True`,
+    as those do that wait for another process."""
+    if not getattr(score, "side_by_side", False):
+        return [judge(score, prompt, *row) for row in rows]
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda row: judge(score, prompt, *row), rows))
 
 
 def judge_answer(
@@ -109,6 +127,8 @@ def _checked(given: Any) -> Score:
         text = getattr(given, name)
         if not isinstance(text, str) and not (name == "failure" and text is None):
             raise TypeError(f"Score.{name} is {text!r}, not a string")
+    if given.tests is not None and not 0 <= given.tests <= 1:
+        raise ValueError(f"Score.tests is {given.tests!r}, not a share in [0, 1]")
     return replace(given, value=float(given.value), correct=bool(given.correct))
 
 
@@ -117,7 +137,7 @@ def _universal(answer: str | None, completion: Completion) -> str | None:
         return "empty"
     if completion.finish_reason == "length":
         return "truncated"
-    if loops(completion.token_ids):
+    if loops(completion.own_tokens):
         return "repetition"
     if answer is None or _undecodable(completion.text):
         return "unparsable"

@@ -205,9 +205,10 @@ class Method(Protocol):
 class EvalRecord:
     """One answer to one example, as stored in records.parquet (one column a field).
 
-    `inputs` and `meta` are JSON text. `score` is in [0, 1]. `seconds` is the batch's time shared
-    equally among its rows, the only field that differs between two runs of the same spec. Which
-    run, arm and seed a record belongs to is the run folder's knowledge: arms may share one.
+    `inputs` and `meta` are JSON text, and so is `transcript`, the turns of an answer that could
+    call tools (docs/tools.md). `score` is in [0, 1]. `seconds` is the batch's time shared equally
+    among its rows, the only field that differs between two runs of the same spec. Which run, arm
+    and seed a record belongs to is the run folder's knowledge: arms may share one.
     """
 
     split: str
@@ -226,6 +227,7 @@ class EvalRecord:
     seconds: float
     inputs: str
     meta: str
+    transcript: str | None = None
 
 
 Enough = Callable[[Sequence[EvalRecord], int], bool]

@@ -59,7 +59,7 @@ def _evaluate(
         experiment.open(policy, ledger),
         policy,
         examples,
-        experiment.task.score,
+        experiment.score,
         experiment.sampling,
         split=split,
         folder=place,

@@ -9,18 +9,27 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from evaluation.environment import Environment, scoring
+from evaluation.types import ScoreFunction
 from experiments.asking import ask_all
 from experiments.errors import SpecError
+from experiments.locate import locate_task
 from experiments.progress import Silence
+from experiments.reading import read_mapping
 from experiments.saved import Saved, policy_of_arm
+from experiments.spec import parse_spec
 from experiments.store import RunFolder
 from lm.types import Chat, LanguageModel, ModelError, PromptTooLong, Sampling
 from reports.escape import plain
+from tasks.load import load_task
+from tasks.text import shorten
+from tasks.tools import calls_of
 from tasks.types import Example, Message, Prompt, Score
 
 LONGEST = 10**6  # characters of an answer on one line
@@ -42,7 +51,8 @@ def chat(options: Namespace) -> int:
             talk = Talk(model, sampling)
             _converse(talk) if sys.stdin.isatty() else _pipe(talk.say)
         else:
-            asked = Asked(model, saved, sampling, Path(scratch))
+            score = _scoring(path) if saved.policy.prompt.tools else _unknown
+            asked = Asked(model, saved, sampling, Path(scratch), score)
             _interview(asked, arm) if sys.stdin.isatty() else _pipe(asked.line)
     return 0
 
@@ -68,12 +78,25 @@ def refuse_raw(saved: Saved, arm: str) -> None:
         raise SpecError(f"chat: arm {arm!r} answers by {what}; leave out --raw")
 
 
+def _unknown(example: Example, said: Any) -> Score:
+    """Nobody knows what is right here."""
+    return Score(0.0, False)
+
+
 class Asked:
     """Answers questions as the evaluator would, whether a prompt asks, a program, or best_of."""
 
-    def __init__(self, model: LanguageModel, saved: Saved, sampling: Sampling, scratch: Path):
+    def __init__(
+        self,
+        model: LanguageModel,
+        saved: Saved,
+        sampling: Sampling,
+        scratch: Path,
+        score: ScoreFunction = _unknown,
+    ):
         self.model, self.policy, self.sampling = model, saved.policy, sampling
-        self.scratch, self.count = scratch, 0
+        self.scratch, self.score, self.count = scratch, score, 0
+        self.calls: list[str] = []  # of tools, for the newest answer, as they are shown
 
     def answer(self, inputs: Mapping[str, str]) -> str:
         """What the model says. Raises ModelError when the question is too long for it."""
@@ -82,12 +105,13 @@ class Asked:
             self.model,
             self.policy,
             [Example(f"chat-{self.count}", inputs, "")],
-            _unknown,
+            self.score,
             self.sampling,
             split="chat",
             folder=self.scratch,
             progress=Silence(),
         )
+        self.calls = called(json.loads(records[0].transcript or "[]"))
         return records[0].text
 
     def line(self, text: str) -> str:
@@ -157,7 +181,7 @@ def _interview(asked: Asked, arm: str) -> None:
     names = asked.policy.prompt.inputs
     print(f"{arm}: asks for {', '.join(names)}; Ctrl-D ends it")
     for inputs in _typed(names):
-        _show(lambda given=inputs: asked.answer(given))
+        _show(lambda given=inputs: asked.answer(given), asked)
 
 
 def _typed(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
@@ -180,12 +204,15 @@ def _converse(talk: Talk) -> None:
             _show(lambda text=typed["you"]: talk.say(text))
 
 
-def _show(answer: Callable[[], str]) -> None:
-    """Print an answer, its lines as they are; a question that is too long is said to be."""
+def _show(answer: Callable[[], str], asked: Asked | None = None) -> None:
+    """Print an answer, its lines as they are, and before it the calls of tools; a question that is
+    too long is said to be."""
     try:
         said = answer()
     except ModelError as error:
         said = f"({error})"
+    for call in asked.calls if asked else ():
+        print(f"  {plain(call, LONGEST)}")
     print("\n".join(f"> {plain(part, LONGEST)}" for part in said.split("\n")), flush=True)
 
 
@@ -201,6 +228,20 @@ def _loaded(saved: Saved, device: str) -> LanguageModel:
     )
 
 
-def _unknown(example: Example, text: str) -> Score:
-    """Nobody knows what is right here."""
-    return Score(0.0, False, answer=text)
+def called(transcript: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each call: the tool, its arguments, what it said."""
+    lines = []
+    for call in calls_of(transcript):
+        given = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
+        lines.append(f"{call.name or 'malformed call'}({given}): {shorten(call.result)}")
+    return lines
+
+
+def _scoring(run: Path) -> ScoreFunction:
+    """The task of a run, for its tools. Raises TaskError and SpecError."""
+    spec = parse_spec(read_mapping(run / "spec.yaml"), str(run / "spec.yaml"))
+    told = RunFolder(run).read("run.json")
+    score = scoring(load_task(locate_task(spec.task, run / told.get("base", "."))))
+    if not isinstance(score, Environment):
+        raise SpecError(f"chat: the task {spec.task!r} has no tools any more; run the spec again")
+    return replace(score, score=_unknown, of_transcript=_unknown)

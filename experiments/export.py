@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig
 
@@ -14,7 +15,7 @@ from experiments.saved import policy_of_arm
 from experiments.store import RunFolder, write_text
 from lm.hf import HFModel, load_model, pick_dtype
 from lm.merging import load_merged, logits
-from lm.rendering import sendable, write_template
+from lm.rendering import offered, sendable, write_template
 from lm.staging import staged_folder
 from lm.types import Sampling
 
@@ -34,8 +35,9 @@ def export(run: Path, arm: str, out: Path, dtype: str = "auto", seed: int | None
     best = policy.best_of
     sampling = best.sampling(saved.sampling) if best is not None else saved.sampling
     fields = {name: f"<{name}>" for name in policy.prompt.inputs}
-    messages = sendable(model.tokenizer, policy.prompt.messages(fields))
-    ids = model.encode(messages)
+    chat = policy.prompt.messages(fields)
+    messages, tools = sendable(model.tokenizer, chat), offered(model.tokenizer, chat)
+    ids = model.encode(chat)
     write_template(model.tokenizer)
     model.model.generation_config = _generation(model, sampling)
     model.model.to(pick_dtype(wanted, model.device))
@@ -47,9 +49,10 @@ def export(run: Path, arm: str, out: Path, dtype: str = "auto", seed: int | None
         policy=policy,
         sampling=sampling,
         messages=messages,
+        tools=tools,
         dtype=wanted,
         gap=_gap(policy, model, ids),
-        same_ids=ids == _plain_ids(model, messages),
+        same_ids=ids == _plain_ids(model, messages, tools),
         version=versions()["tasklift"],
     )
     _write(model, facts, out)
@@ -118,9 +121,9 @@ def _gap(policy: Policy, exported: HFModel, ids: list[int]) -> float:
     return float((logits(before, ids) - logits(exported, ids)).abs().max())
 
 
-def _plain_ids(model: HFModel, messages: list[dict[str, str]]) -> list[int]:
+def _plain_ids(model: HFModel, messages: list[dict[str, str]], tools: list[Any]) -> list[int]:
     """What the chat becomes without our encoder, which sends control tokens in it as text."""
     found = model.tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_dict=True
+        messages, tools=tools or None, add_generation_prompt=True, return_dict=True
     )
     return list(found["input_ids"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluation.types import Policy
 from lm.types import Sampling
@@ -41,7 +42,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
 messages = {messages}
 tokens = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    messages,{tools} add_generation_prompt=True, return_dict=True, return_tensors="pt"
 )
 answer = model.generate(**tokens{stop})[0, tokens["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))"""
@@ -50,7 +51,7 @@ from vllm import LLM, SamplingParams
 
 messages = {messages}
 sampling = SamplingParams({sampling})
-print(LLM(model=".").chat(messages, sampling)[0].outputs[0].text)"""
+print(LLM(model=".").chat(messages, sampling{tools})[0].outputs[0].text)"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Facts:
     """What is known of an export.
 
     `gap` is the largest difference of a logit, over `messages`, to the policy as tasklift loads
-    it. `same_ids`: a plain chat template makes the same tokens of them as tasklift does.
+    it. `tools` are the schemas that the chat template shows. `same_ids`: a plain chat template
+    makes the same tokens of them as tasklift does.
     """
 
     experiment: str
@@ -68,6 +70,7 @@ class Facts:
     policy: Policy
     sampling: Sampling
     messages: list[dict[str, str]]
+    tools: list[dict[str, Any]]
     dtype: str
     gap: float
     same_ids: bool
@@ -78,6 +81,7 @@ def readme(facts: Facts) -> str:
     """The text of README.md."""
     messages = json.dumps(facts.messages, ensure_ascii=False, indent=4)
     stop = list(facts.sampling.stop)
+    tools = f"tools={json.dumps(facts.tools)}" if facts.tools else ""
     return README.format(
         experiment=facts.experiment,
         arm=facts.arm,
@@ -88,10 +92,15 @@ def readme(facts: Facts) -> str:
         faithful=_faithful(facts),
         transformers=TRANSFORMERS.format(
             messages=messages,
+            tools=f" {tools}," if tools else "",
             stop=f", stop_strings={json.dumps(stop)}, tokenizer=tokenizer" if stop else "",
         ),
-        vllm=VLLM.format(messages=messages, sampling=_sampling(facts.sampling)),
-        last="\n\n".join([*_choosing(facts), _last(facts)]),
+        vllm=VLLM.format(
+            messages=messages,
+            sampling=_sampling(facts.sampling),
+            tools=f", {tools}" if tools else "",
+        ),
+        last="\n\n".join([*_choosing(facts), *_acting(facts), _last(facts)]),
     )
 
 
@@ -135,6 +144,18 @@ def _sampling(sampling: Sampling) -> str:
     words = [f"{name}={value}" for name, value in fields.items()]
     words += [f"stop={json.dumps(list(sampling.stop))}"] if sampling.stop else []
     return ", ".join(words)
+
+
+def _acting(facts: Facts) -> list[str]:
+    """What is left to do of an answer with tools."""
+    if not facts.policy.prompt.tools:
+        return []
+    names = ", ".join(tool["function"]["name"] for tool in facts.policy.prompt.tools)
+    return [
+        f"The arm may call tools ({names}). The code above draws the first turn of an answer:\n"
+        "where it is a call, carry it out, add the turn and a message of role tool with the\n"
+        "result, and ask again."
+    ]
 
 
 def _choosing(facts: Facts) -> list[str]:

@@ -116,7 +116,7 @@ def _advance(
     experiment: Experiment, folder: RunFolder, rung: Rung, arm: Arm, paused: dict[str, Outcome]
 ) -> tuple[Policy, int]:
     """The policy the arm has at the end of the rung, and how many rollouts that took."""
-    policy, drawn = experiment.start, 0
+    policy, drawn = experiment.start_of(tools=arm.tools), 0
     last = rung == experiment.spec.rungs()[-1]
     for stage in arm.stages:
         if stage.key in folder.done_stages():

@@ -27,6 +27,7 @@ class Stage:
     seed: int
     parent: Stage | None
     arms: tuple[str, ...]  # all that use it, in the order of the spec
+    tools: bool = True  # whether its answers may use the task's
 
     def ancestors(self) -> list[str]:
         """The keys of the stages before it in its chain, the first one first."""
@@ -52,6 +53,7 @@ class Arm:
     name: str
     seed: int
     stages: tuple[Stage, ...]
+    tools: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,21 +79,23 @@ def make_plan(spec: ExperimentSpec, world: str, base: Path) -> Plan:
     arms = []
     for seed in spec.seeds:
         for name, chain in spec.arms.items():
-            users = _users(spec, chain)
+            users, tools = _users(spec, name), spec.has_tools(name)
             path: list[Stage] = []
             for depth, step in enumerate(chain):
                 parent = path[-1] if path else None
                 digests = (code_digest, proposer_digest, reward_digest)
                 code = [part for found in digests for part in found(step.config, base)]
-                key = digest(parent.key if parent else root, step.kind, step.config, code, seed)
-                stage = Stage(key, step, seed, parent, users[depth])
+                start = root if tools else digest(root, "without tools")
+                key = digest(parent.key if parent else start, step.kind, step.config, code, seed)
+                stage = Stage(key, step, seed, parent, users[depth], tools)
                 path.append(stages.setdefault(key, stage))
-            arms.append(Arm(name, seed, tuple(path)))
+            arms.append(Arm(name, seed, tuple(path), tools))
     return Plan(tuple(stages.values()), tuple(arms))
 
 
-def _users(spec: ExperimentSpec, chain: list[Step]) -> list[tuple[str, ...]]:
-    """For each depth of `chain`, the arms that begin with the same methods up to there."""
+def _users(spec: ExperimentSpec, arm: str) -> list[tuple[str, ...]]:
+    """For each depth of the arm's chain, the arms that begin with the same methods up to there."""
+    chain = spec.arms[arm]
 
     def methods(steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
         return [(step.kind, step.config) for step in steps]
@@ -101,6 +105,7 @@ def _users(spec: ExperimentSpec, chain: list[Step]) -> list[tuple[str, ...]]:
             name
             for name, other in spec.arms.items()
             if methods(other[: depth + 1]) == methods(chain[: depth + 1])
+            and spec.has_tools(name) == spec.has_tools(arm)
         )
         for depth in range(len(chain))
     ]
@@ -119,7 +124,8 @@ def describe(spec: ExperimentSpec, plan: Plan, done: set[str]) -> Iterator[str]:
     for arm in plan.arms:
         chain = " > ".join(stage.step.name for stage in arm.stages) or "nothing: as it comes"
         baseline = "  (baseline)" if arm.name == spec.baseline else ""
-        yield f"  {arm.name}, seed {arm.seed}: {chain}{baseline}"
+        without = "" if arm.tools else "  (without tools)"
+        yield f"  {arm.name}, seed {arm.seed}: {chain}{without}{baseline}"
     total, budget = 0, spec.budget
     if budget is not None:
         limits = ", ".join(f"{v:,} {k}" for k, v in budget.model_dump(exclude_none=True).items())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evaluation.environment import scoring
 from evaluation.judge import judge_hash
-from evaluation.types import Policy
+from evaluation.types import Policy, ScoreFunction
 from experiments.budget import arm_caps, check_budget
 from experiments.environment import surroundings
+from experiments.errors import SpecError
 from experiments.locate import locate_model, locate_task
 from experiments.plan import Plan, digest, make_plan
 from experiments.spec import ExperimentSpec
@@ -23,6 +25,7 @@ from lm.source import resolve, weights_fingerprint
 from lm.types import LanguageModel, Sampling
 from tasks.leaks import check_prompt
 from tasks.load import load_task, task_hash
+from tasks.sandbox import settle
 from tasks.splits import check_disjoint, required_split
 from tasks.types import Example, Prompt, Task, TaskError
 
@@ -57,8 +60,18 @@ class Experiment:
 
     @property
     def start(self) -> Policy:
-        """What every arm starts from."""
-        return Policy(self.spec.model.source, Prompt.of(self.task))
+        """What every arm starts from that does not switch the task's tools off."""
+        return self.start_of(tools=True)
+
+    def start_of(self, *, tools: bool) -> Policy:
+        """What an arm starts from."""
+        prompt = Prompt.of(self.task)
+        return Policy(self.spec.model.source, prompt if tools else replace(prompt, tools=()))
+
+    @property
+    def score(self) -> ScoreFunction:
+        """How the task scores, with its tools where it has some."""
+        return scoring(self.task)
 
     def open(self, policy: Policy, ledger: Ledger) -> LanguageModel:
         """Load a policy's weights."""
@@ -87,11 +100,15 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     sampling = spec.sampling.build()
     around = surroundings(spec.model.device, spec.model.dtype)
     task = load_task(locate_task(spec.task, base))
+    walls = settle(task, spec.sandbox.allow_missing if spec.sandbox else ())
     splits: dict[Any, list[Example]] = {
         "train": required_split(task, "train", spec.splits.train),
         "dev": required_split(task, "dev", spec.splits.dev),
         "test": required_split(task, "test", spec.splits.test),
     }
+    if spec.without_tools and not getattr(task, "tools", ()):
+        names = ", ".join(spec.without_tools)
+        raise SpecError(f'tools: arm {names} switches off what task "{task.name}" does not have')
     overlaps = check_disjoint(splits, allow_overlap=spec.allow_overlap)
     first = [rung.caps for rung in spec.rungs()[:1]] or [arm_caps(spec)]
     check_budget(spec, first[0].rollouts, len(splits["dev"]))
@@ -116,7 +133,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         weights=weights,
         parameters=count_parameters(folder),
         sampling=sampling,
-        surroundings=around,
+        surroundings={**around, "sandbox": walls} if walls else around,
         overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),
         refuse_leaks=partial(
             check_prompt,

@@ -25,8 +25,8 @@ def foreseen(experiment: Experiment, stage: Stage) -> Policy:
     """
     found = _brought(experiment, stage.parent)
     if found is None or isinstance(found, Prompt):
-        return experiment.start
-    return replace(experiment.start, program=found.file)
+        return experiment.start_of(tools=stage.tools)
+    return replace(experiment.start_of(tools=stage.tools), program=found.file)
 
 
 def refuse_leaks(experiment: Experiment, stage: Stage, after: Policy, label: str) -> None:

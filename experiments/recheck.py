@@ -79,7 +79,9 @@ def _asked(
 ) -> dict[str, Any]:
     source = experiment.spec.model.source
     stages = entry["stages"]
-    policy = folder.load_policy(stages[-1], source) if stages else experiment.start
+    tools = experiment.spec.has_tools(entry["arm"])
+    start = experiment.start_of(tools=tools)
+    policy = folder.load_policy(stages[-1], source) if stages else start
     label = f"recheck {entry['arm']}, seed {entry['seed']}"
     content = digest([[e.id, dict(e.inputs), e.answer, dict(e.meta)] for e in unseen])
     key = answered(experiment, folder, policy, unseen, label, split=f"unseen {content}")

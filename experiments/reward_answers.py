@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from evaluation.environment import refuse_tools
 from evaluation.judge import judge
 from evaluation.types import Policy
 from experiments.errors import SpecError
@@ -188,6 +189,7 @@ def _draw_one(
                 first_row=start * count,
             )
             prompt = saved.policy.prompt
+            refuse_tools(prompt, "reward-train: --draw", "an arm without tools")
             model.forget()  # a call that goes on after a kill must round as one that was not
             drawn = model.generate([prompt.messages(e.inputs) for e in asked], sampling, "rollout")
             rows = [

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from evaluation.environment import refuse_tools
 from evaluation.types import Policy
 from experiments.errors import SpecError
 from experiments.locate import locate_model
@@ -80,6 +81,7 @@ def curve_of(training: Training, subject: Subject, model: LanguageModel) -> pd.D
     if not rows:
         raise SpecError(f"--curve: no rollout of {training.folder} is of an example of this task")
     answers = [answer_of(training, subject, row, "") for row in rows]
+    refuse_tools(training.prompt, "reward-check: the KL to the start", "an arm without tools")
     chats = [training.prompt.messages(answer.example.inputs) for answer in answers]
     start = model.logprobs(chats, [row["token_ids"] for row in rows])
     paid, scores = subject.paid(answers), subject.worth(answers)

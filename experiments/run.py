@@ -123,11 +123,13 @@ def _run_evaluations(
         test = shuffled(test)
     turns = in_turn(experiment.spec, arms)
     for number, arm in enumerate(turns):
-        policy = policies[arm.stages[-1].key] if arm.stages else experiment.start
+        policy = (
+            policies[arm.stages[-1].key] if arm.stages else experiment.start_of(tools=arm.tools)
+        )
         label = f"test {number + 1}/{len(arms)} {arm.name}, seed {arm.seed}"
         _test(experiment, folder, policy, test, label, arm, turns[:number])
     for arm in taken_apart:
-        of_arm = cells(experiment.start, policies[arm.stages[-1].key])
+        of_arm = cells(experiment.start_of(tools=arm.tools), policies[arm.stages[-1].key])
         keys = {}
         for name, policy in of_arm.items():
             label = f"test {arm.name}, seed {arm.seed}: {CELLS[name]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.types import Policy
@@ -51,7 +51,8 @@ def policy_of_arm(path: Path, arm: str, seed: int | None = None) -> Saved:
     if chosen["stages"]:
         policy = folder.load_policy(chosen["stages"][-1], source)
     else:
-        policy = Policy(source, Prompt.from_json(_start_prompt(folder)))
+        prompt = Prompt.from_json(_start_prompt(folder))
+        policy = Policy(source, prompt if spec.has_tools(arm) else replace(prompt, tools=()))
     model = spec.model.model_copy(update={"source": source})
     return Saved(policy, model, spec.sampling.build(), chosen["seed"])
 

@@ -10,11 +10,13 @@ arms:
   zero-shot: []
   prompt+grpo: [bootstrap, grpo]           # a chain, applied from left to right
   best-of-8: [bootstrap, {best_of: {n: 8}}]  # how it answers comes last
+  bare: {chain: [grpo], tools: false}      # of a task with tools: as if it had none
 attribution: true                          # what of an arm's gain is weights, what is prompt?
 price_per_hour: 2.5                        # of the machine, in $: the cost table then has dollars
 budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
 allocate: halving                          # cheap rungs first; the best half on dev goes on
 report_to: [tensorboard]                   # or trackio, mlflow, wandb; the run folder has it all
+sandbox: {allow_missing: [network]}        # a task that runs code may do without this wall
 stop_early: true                           # on test, who is clearly worse is asked no further
 """
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -34,6 +36,7 @@ from experiments.allocation import (
     rungs,
     share,
 )
+from experiments.chains import chain_of, resolve_step, step_of
 from experiments.errors import SpecError
 from experiments.explain import explain, nearest
 from experiments.methods import KINDS
@@ -82,6 +85,12 @@ class SamplingSpec(_Section):
         return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})
 
 
+class SandboxSpec(_Section):
+    """For tasks that run what a model writes: walls (`tasks.sandbox.WALLS`) that may be missing."""
+
+    allow_missing: list[Literal["network", "filesystem", "processes", "syscalls"]] = []
+
+
 class Step(_Section):
     """One method of an arm's chain, resolved: its name in the spec, its kind, all its options."""
 
@@ -95,6 +104,8 @@ class ExperimentSpec(_Section):
 
     With `attribution`, arms that move both prompt and weights are also evaluated with either alone.
     With `allow_overlap`, examples of test may stand in train or dev, which the report then says.
+    `without_tools` are the arms of a task with tools that answer without them; an arm written as
+    `{chain: [...], tools: false}` is one.
     """
 
     name: str = Field(pattern=NAME)
@@ -105,6 +116,7 @@ class ExperimentSpec(_Section):
     sampling: SamplingSpec = SamplingSpec()
     methods: dict[str, dict[str, Any]] = {}
     arms: dict[str, list[Step]] = Field(min_length=1)
+    without_tools: list[str] | None = None
     baseline: str = ""
     attribution: bool = False
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -112,6 +124,7 @@ class ExperimentSpec(_Section):
     allocate: AllocateSpec | None = None
     stop_early: StopEarlySpec | None = None
     allow_overlap: bool = False
+    sandbox: SandboxSpec | None = None
     report_to: list[Tracker] = []
 
     @field_validator("report_to", mode="before")
@@ -170,13 +183,28 @@ class ExperimentSpec(_Section):
                 raise ValueError(f"{name!r} is no name; put it into quotes")
         methods = {name: options or {} for name, options in methods.items()}
         for name, options in methods.items():
-            _resolve_step(name, options, f"methods.{name}")
-        arms = {}
-        for arm, chain in raw["arms"].items():
+            resolve_step(name, options, f"methods.{name}")
+        arms, without = {}, raw.get("without_tools")
+        for arm, written in raw["arms"].items():
+            chain, tools = chain_of(written, f"arms.{arm}")
+            without = without if tools else [*(without or []), arm]
             if not isinstance(chain, list):
                 raise ValueError(f"arms.{arm}: must be a list of methods; write e.g. [bootstrap]")
-            arms[arm] = [_step(item, methods, f"arms.{arm}") for item in chain]
-        return {**raw, "methods": methods, "arms": arms}
+            arms[arm] = [step_of(item, methods, f"arms.{arm}") for item in chain]
+        return {**raw, "methods": methods, "arms": arms, "without_tools": without}
+
+    @model_validator(mode="after")
+    def _known_arms(self) -> ExperimentSpec:
+        for name in self.without_tools or ():
+            if name not in self.arms:
+                raise ValueError(
+                    f"without_tools: no arm {name!r}; {nearest(name, list(self.arms))}"
+                )
+        return self
+
+    def has_tools(self, arm: str) -> bool:
+        """Whether the arm answers with the task's tools, if it has any."""
+        return arm not in (self.without_tools or ())
 
     @model_validator(mode="after")
     def _known_baseline(self) -> ExperimentSpec:
@@ -274,48 +302,6 @@ def moves_both(chain: Iterable[Step]) -> bool:
     """Whether the chain has methods for the prompt and methods for the weights, and no others:
     what choosing among answers adds would be taken for the prompt's or the weights'."""
     return {KINDS[step.kind].moves for step in chain} == {"prompt", "weights"}
-
-
-def _step(item: Any, methods: dict[str, Any], where: str) -> dict[str, Any]:
-    if isinstance(item, dict) and set(item) == {"name", "kind", "config"}:  # a resolved spec
-        options = {**_options(item["config"], where), "method": item["kind"]}
-        return _resolve_step(item["name"], options, where)
-    if isinstance(item, str):
-        name, inline = item, {}
-    elif isinstance(item, dict) and len(item) == 1:
-        name, inline = next(iter(item.items()))
-    else:
-        raise ValueError(f"{where}: {item!r} is no method; write a name or {{name: {{options}}}}")
-    if name not in methods and name not in KINDS:
-        known = nearest(str(name), [*methods, *KINDS])
-        raise ValueError(f"{where}: no method {name!r}; {known}")
-    inline = _options(inline, f"{where}.{name}")
-    return _resolve_step(name, {**methods.get(name, {}), **inline}, f"{where}.{name}")
-
-
-def _resolve_step(name: Any, options: Any, where: str) -> dict[str, Any]:
-    options = dict(_options(options, where))
-    kind = options.pop("method", name)
-    if not isinstance(name, str) or not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"{where}: no method {kind!r}; {nearest(str(kind), list(KINDS))}")
-    for key in options:
-        if not isinstance(key, str):
-            raise ValueError(f"{where}: {key!r} is no option; {nearest(str(key), _known(kind))}")
-    try:
-        config = KINDS[kind].config.model_validate(options)
-    except ValidationError as error:
-        raise ValueError(explain(error, KINDS[kind].config, where)) from None
-    return {"name": name, "kind": kind, "config": config.model_dump()}
-
-
-def _known(kind: str) -> list[str]:
-    return list(KINDS[kind].config.model_fields)
-
-
-def _options(options: Any, where: str) -> dict[Any, Any]:
-    if options is not None and not isinstance(options, dict):
-        raise ValueError(f"{where}: must hold options; write e.g. {{steps: 25}}")
-    return options or {}
 
 
 def load_spec(path: Path, overrides: list[str] | None = None) -> ExperimentSpec:

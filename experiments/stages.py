@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def check_stages(experiment: Experiment, folder: RunFolder) -> None:
             method, start = _build(experiment, stage), foreseen(experiment, stage)
             if KINDS[stage.step.kind].moves != "prompt":
                 start.refuse_program(stage.step.name)
-            method.check(start, experiment.train, experiment.dev, experiment.task.score)
+            method.check(start, experiment.train, experiment.dev, experiment.score)
 
 
 def run_stages(
@@ -54,7 +54,7 @@ def run_stages(
     done = from_first(folder.done_stages)
     for number, stage in enumerate(stages, 1):
         if stage.key not in done:
-            before = policies[stage.parent.key] if stage.parent else experiment.start
+            before = _before(experiment, stage, policies)
             label = f"{number}/{len(stages)} {stage.arms[0]} · {stage.step.name}"
             if is_first() or KINDS[stage.step.kind].moves == "weights":
                 run_stage(experiment, folder, stage, before, label)
@@ -63,6 +63,10 @@ def run_stages(
         barrier()
         policies[stage.key] = folder.load_policy(stage.key, experiment.spec.model.source)
     return policies
+
+
+def _before(experiment: Experiment, stage: Stage, policies: Mapping[str, Policy]) -> Policy:
+    return policies[stage.parent.key] if stage.parent else experiment.start_of(tools=stage.tools)
 
 
 def _build(experiment: Experiment, stage: Stage) -> Method:
@@ -95,7 +99,7 @@ def run_stage(
     name = f"{next(iter(stage.arms))}-{stage.step.name}-seed{stage.seed}-{stage.key[:6]}"
     told = Reporting(tuple(experiment.spec.report_to), experiment.spec.name, name)
     context = Context(
-        score=experiment.task.score,
+        score=experiment.score,
         open=lambda policy: experiment.open(policy, ledger),
         ledger=ledger,
         folder=place,

@@ -195,8 +195,10 @@ def check(options: Namespace) -> int:
     """Verify a task, and a prompt for it; exit 1 when a check fails. A warning is no failure."""
     from tasks.check import check_prompt_file, check_task
     from tasks.load import load_task
+    from tasks.sandbox import settle
 
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     findings = check_task(task, options.task)
     if options.prompt:
         from experiments.saved import prompt_from_file
@@ -228,6 +230,7 @@ def evaluate(options: Namespace) -> int:
     """Score one policy on train or dev, asked as its run asked it. Test belongs to `run`."""
     from tempfile import TemporaryDirectory
 
+    from evaluation.environment import scoring
     from evaluation.evaluate import mean_score
     from evaluation.types import Policy
     from experiments.asking import ask_all
@@ -237,12 +240,14 @@ def evaluate(options: Namespace) -> int:
     from lm.hf import load_model
     from lm.types import Sampling
     from tasks.load import load_task
+    from tasks.sandbox import settle
     from tasks.splits import required_split
     from tasks.types import Prompt
 
     if (options.run is None) != (options.arm is None):
         raise SpecError("--run and --arm go together; write both")
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     if options.run is not None:
         saved = policy_of_arm(options.run, options.arm)
     else:
@@ -266,7 +271,7 @@ def evaluate(options: Namespace) -> int:
             model,
             saved.policy,
             required_split(task, options.split)[: options.limit],
-            task.score,
+            scoring(task),
             sampling,
             split=options.split,
             folder=Path(folder),

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from lm.ranks import local_rank, world
 from lm.rendering import ChatEncoder, turn_end
 from lm.scoring import completion_logprobs
 from lm.source import resolve, weights_fingerprint
-from lm.types import Chat, Completion, ModelError, PromptTooLong, Row, Sampling
+from lm.tool_calls import Syntax
+from lm.types import Chat, Completion, Further, ModelError, PromptTooLong, Row, Sampling
 
 ROWS_PER_FORWARD = 32
 # a forward switches the model's attention, and all threads would see it
@@ -223,23 +224,47 @@ class HFModel:
         Raises ModelError when a prompt leaves no room for `max_tokens` in the context window and
         BudgetExhausted when the ledger's cap is reached.
         """
-        if not chats:
+        return self.complete([self.encode(chat) for chat in chats], sampling, purpose)
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        purpose: Purpose,
+        further: Further | None = None,
+    ) -> list[list[Completion]]:
+        """As `generate`, of prompts as token ids. With `further` they are answers already counted
+        in the ledger, and they fit the window with what they may still get."""
+        if not prompts:
             return []
-        self.ledger.check(purpose)
-        prompts = [self.encode(chat) for chat in chats]
-        self._check_room(max(map(len, prompts)), sampling.max_tokens)
+        if further is None:
+            self.ledger.check(purpose)
+            self._check_room(max(map(len, prompts)), sampling.max_tokens)
         self.model.eval()
         with Stopwatch() as watch, _one_at_a_time:
-            rows = self._draw(prompts, sampling)
+            rows = self._draw(prompts, sampling, further.limits if further else None)
         answers = [self._completion(row, prompts[row.prompt], sampling) for row in rows]
         self.ledger.add(
             purpose,
-            completions=len(rows),
-            prompt_tokens=sum(map(len, prompts)),
+            completions=0 if further else len(rows),
+            prompt_tokens=sum(further.unread if further else map(len, prompts)),
             completion_tokens=sum(len(row.tokens) for row in rows),
             seconds=watch.seconds,
+            calls=0 if further else 1,
         )
         return [answers[i : i + sampling.n] for i in range(0, len(answers), sampling.n)]
+
+    def results(self, results: Sequence[Mapping[str, Any]], newest: int) -> list[int]:
+        """Token ids of what tools have answered, between the assistant's turn, whose last token is
+        `newest`, and its next one."""
+        ids = self._encode.results(results)
+        closes = newest in self.ends and bool(ids) and ids[0] in self.ends
+        return ids[1:] if closes else ids
+
+    @property
+    def syntax(self) -> Syntax:
+        """How calls of tools are written."""
+        return self._encode.tools.syntax
 
     def logprobs(
         self, chats: Sequence[Chat], completions: Sequence[Sequence[int]]
@@ -269,21 +294,31 @@ class HFModel:
                 "max_tokens"
             )
 
-    def _draw(self, prompts: list[list[int]], sampling: Sampling) -> list[Row]:
-        """The answers as tokens, `sampling.n` rows for each prompt; another sampler's place."""
-        finished = self._is_finished(sampling.stop)
+    def _draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        limits: Sequence[int] | None = None,
+    ) -> list[Row]:
+        """The answers as tokens, `sampling.n` rows for each prompt; another sampler's place.
+
+        `limits` are how many tokens the rows of each prompt may have, if fewer than `max_tokens`.
+        """
+        finished = self._is_finished(sampling.stop, limits)
         return decode(self.model, prompts, sampling, finished, self._prefixes)
 
-    def _is_finished(self, stop: tuple[str, ...]):
+    def _is_finished(self, stop: tuple[str, ...], limits: Sequence[int] | None):
         def finished(row: Row) -> bool:
             if row.tokens[-1] in self.ends:
+                return True
+            if limits is not None and len(row.tokens) >= limits[row.prompt]:
                 return True
             return bool(stop) and any(mark in self._text(row.tokens) for mark in stop)
 
         return finished
 
     def _text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return self._encode.text(tokens)
 
     def _completion(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> Completion:
         ended = row.tokens[-1] in self.ends

@@ -110,13 +110,15 @@ class Ledger:
         seconds: float,
         again: bool = False,
         kept: int = 0,
+        calls: int = 1,
     ) -> None:
         """Count one generate call; `again`: it was paid for before, and then taken back. So many
-        as `kept` of its completions were at hand already."""
+        as `kept` of its completions were at hand already. The later turns of answers that are
+        counted already are no call of their own."""
         with self._lock:
             self.drawn += 0 if again or purpose == "eval" else completions - kept
             usage = self.usage.setdefault(purpose, Usage())
-            usage.calls += 1
+            usage.calls += calls
             usage.completions += completions
             usage.prompt_tokens += prompt_tokens
             usage.completion_tokens += completion_tokens

@@ -4,19 +4,27 @@ A user's text, or a demo, may contain `<|im_end|>`. Tokenizers turn that into th
 the text could end its own turn and speak as somebody else. Here every control token inside a
 message is torn after its first character before the text is tokenized: it reads the same and
 controls nothing. Texts without control tokens get exactly the ids `apply_chat_template` gives.
+
+A chat whose first message has the role `tools` (its content: JSON of their schemas) offers tools.
+A template with a place for them shows them its own way; else they stand in the system message.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
+from lm.tool_calls import as_text, quoted, told
+from lm.tool_template import ToolTemplate
 from lm.types import Chat, ModelError
 
 TEAR = "\ufdd0"  # a Unicode noncharacter, set aside for a program's own use
-_REPLY = "tasklift"  # stands for a reply where a template is asked what it writes behind one
+_REPLY = "tasklift reply"  # stands for a reply where a template is asked what it writes behind one
 
 
 class ChatEncoder:
@@ -31,6 +39,12 @@ class ChatEncoder:
         self._tokenizer = tokenizer
         names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         any_name = "|".join(re.escape(name) for name in names if len(name) > 1)
+        # in some vocabularies what frames a call is a control token, and still to be read
+        self._frames = {
+            i: t.content
+            for i, t in tokenizer.added_tokens_decoder.items()
+            if t.special and "tool_call" in t.content
+        }
         # looks ahead, so that of two overlapping names both are torn
         self._control = re.compile(f"(?=(?:{any_name}))(.)") if any_name else None
 
@@ -60,10 +74,15 @@ class ChatEncoder:
         return [self._ids(piece, opens=not number) for number, piece in enumerate(pieces)]
 
     def _text(self, chat: Chat, *, answer_follows: bool) -> str:
+        schemas = None
+        if chat[0]["role"] == "tools":
+            native = self.tools.shows_tools
+            schemas = json.loads(chat[0]["content"]) if native else None
+            chat = chat[1:] if native else as_text(chat)
         messages = [{**message, "content": self._torn(message["content"])} for message in chat]
         if self._tokenizer.chat_template is None:
             return "".join(message["content"] + "\n\n" for message in messages)
-        return _rendered(self._tokenizer, messages, answer_follows)[0]
+        return _rendered(self._tokenizer, messages, answer_follows, schemas)[0]
 
     def _ids(self, text: str, *, opens: bool = True) -> list[int]:
         plain = self._tokenizer.chat_template is None  # a template writes the opening token itself
@@ -72,6 +91,33 @@ class ChatEncoder:
             first = plain and opens and number == 0
             ids += self._tokenizer(piece, add_special_tokens=first)["input_ids"]
         return ids
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say, without control tokens."""
+        if self._frames.keys().isdisjoint(tokens):
+            return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        parts = groupby(tokens, self._frames.get)
+        return "".join(frame or self.text(list(some)) for frame, some in parts)
+
+    @cached_property
+    def tools(self) -> ToolTemplate:
+        """What the chat template does with tools."""
+        return ToolTemplate.of(self._tokenizer)
+
+    def results(self, results: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids from the end of the assistant's turn to where it speaks again, with what tools
+        have answered (`content`) in between, as the template writes it."""
+        turns: list[dict[str, str]] = [{"role": "user", "content": "a"}]
+        turns.append({"role": "assistant", "content": _REPLY})
+        if self.tools.takes_results:
+            turns += [{"role": "tool", "content": quoted(r["content"])} for r in results]
+        else:
+            turns.append({"role": "user", "content": told(results)})
+        behind = self._text(turns, answer_follows=True).partition(_REPLY)[2]
+        pieces = behind.split(TEAR)
+        return [
+            i for p in pieces for i in self._tokenizer(p, add_special_tokens=False)["input_ids"]
+        ]
 
     def reply(self, text: str) -> list[int]:
         """Token ids of a reply, to stand behind those of its chat; without the end of the turn."""
@@ -103,8 +149,15 @@ def turn_end(tokenizer: Any, ends: Set[int]) -> int:
 
 def sendable(tokenizer: Any, chat: Chat) -> list[dict[str, str]]:
     """`chat` as `ChatEncoder` puts it before the template: with a system message or without."""
-    messages = [*chat]
+    messages = [*chat[1:]] if offered(tokenizer, chat) else as_text(chat)
     return messages if tokenizer.chat_template is None else _rendered(tokenizer, messages)[1]
+
+
+def offered(tokenizer: Any, chat: Chat) -> list[dict[str, Any]]:
+    """The schemas of the tools in `chat`, as far as the template has a place of its own for them:
+    elsewhere they are in a message (`sendable`)."""
+    shows = chat[0]["role"] == "tools" and ToolTemplate.of(tokenizer).shows_tools
+    return json.loads(chat[0]["content"]) if shows else []
 
 
 def write_template(tokenizer: Any) -> None:
@@ -128,18 +181,21 @@ def _with_blank_lines(lines: list[str]) -> list[str]:
 
 
 def _rendered(
-    tokenizer: Any, messages: list[dict[str, str]], answer_follows: bool = True
+    tokenizer: Any,
+    messages: list[dict[str, str]],
+    answer_follows: bool = True,
+    tools: Any = None,
 ) -> tuple[str, list[dict[str, str]]]:
     """The text of a chat, and its messages as the template took them."""
     try:
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer_follows
+            messages, tools=tools, tokenize=False, add_generation_prompt=answer_follows
         )
         return text, messages
     except Exception as error:  # a template can fail in any way
         if messages[0]["role"] == "system" and len(messages) > 1:
             both = f"{messages[0]['content']}\n\n{messages[1]['content']}"
             merged = [{**messages[1], "content": both}, *messages[2:]]
-            return _rendered(tokenizer, merged, answer_follows)
+            return _rendered(tokenizer, merged, answer_follows, tools)
         line = (str(error).splitlines() or [""])[0]
         raise ModelError(f"model: its chat template fails: {line}") from error

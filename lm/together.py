@@ -9,7 +9,7 @@ from dataclasses import replace
 from lm.hf import HFModel
 from lm.ledger import PURPOSES, Ledger, Purpose, Usage
 from lm.ranks import gathered, own_part
-from lm.types import Chat, Completion, Sampling
+from lm.types import Completion, Further, Sampling
 
 
 class TogetherModel(HFModel):
@@ -19,17 +19,23 @@ class TogetherModel(HFModel):
     alone (rounding aside). Their ledgers stay equal.
     """
 
-    def generate(
-        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        purpose: Purpose,
+        further: Further | None = None,
     ) -> list[list[Completion]]:
-        self.ledger.check(purpose)  # by all, also those without a part
-        mine = own_part(len(chats))
+        if further is None:
+            self.ledger.check(purpose)  # by all, also those without a part
+        mine = own_part(len(prompts))
         rows = slice(mine.start * sampling.n, mine.stop * sampling.n)
         own = replace(
             sampling, first_row=sampling.first_row + rows.start, draws=sampling.draws[rows]
         )
+        part = further and Further(further.limits[mine], further.unread[mine])
         with counted_together(self.ledger):
-            drawn = super().generate(chats[mine], own, purpose)
+            drawn = super().complete(prompts[mine], own, purpose, part)
         return [answers for some in gathered(drawn) for answers in some]
 
 

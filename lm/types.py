@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from lm.ledger import Ledger, Purpose
 
 Chat = Sequence[dict[str, str]]
-FinishReason = Literal["stop", "length"]
+# "turns": it ends with a call of a tool, after the last turn it may have
+FinishReason = Literal["stop", "length", "turns"]
 
 
 class ModelError(ValueError):
@@ -85,6 +86,11 @@ class Completion:
     cut); `prompt_tokens` counts the rendered chat. Who answers from afar shows no tokens: both are
     empty then, and `counted_tokens` is how many there were, as far as the server tells; `first`
     may then hold log-probabilities in nats of the likeliest first tokens, by their text.
+
+    An answer of several turns (`lm.turns`) has a `transcript`, and as `text` its last turn.
+    `token_ids` are then all the model has seen behind the prompt, and `mask` is 1 for those that it
+    wrote itself, 0 (and log-probability 0) for what tools and the template said; no mask: all are
+    its own.
     """
 
     text: str
@@ -94,11 +100,23 @@ class Completion:
     prompt_tokens: int
     counted_tokens: int | None = None
     first: Mapping[str, float] | None = None
+    transcript: tuple[Mapping[str, Any], ...] = ()
+    mask: tuple[int, ...] = ()
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The mask, written out."""
+        return self.mask or (1,) * len(self.token_ids)
+
+    @property
+    def own_tokens(self) -> tuple[int, ...]:
+        """The tokens that the model wrote."""
+        return tuple(t for t, own in zip(self.token_ids, self.own, strict=True) if own)
 
     @property
     def completion_tokens(self) -> int:
-        """How many tokens the answer has."""
-        return len(self.token_ids) if self.counted_tokens is None else self.counted_tokens
+        """How many tokens the model wrote."""
+        return sum(self.own) if self.counted_tokens is None else self.counted_tokens
 
 
 @dataclass
@@ -113,6 +131,15 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finished: bool = False
+
+
+@dataclass(frozen=True)
+class Further:
+    """Prompts that are answers so far, to be gone on with: how many tokens each may still get, and
+    how many of it the model has not read yet, which alone are counted."""
+
+    limits: tuple[int, ...]
+    unread: tuple[int, ...]
 
 
 class LanguageModel(Protocol):

@@ -17,6 +17,7 @@ import dspy
 from dspy.lm15 import Config, Message, Request, Response
 
 from lm.types import Completion
+from prompt_opt.acting import completion_of, offered
 from tasks.types import Demo, Prompt, TaskError
 
 ASKED = "tasklift/asked"  # among an adapter's outputs; no field can have such a name
@@ -148,11 +149,9 @@ class PlainAdapter(dspy.ChatAdapter):
     def _outputs(
         self, prompt: Prompt, request: Request, response: Response, rollout: int | None
     ) -> dict[str, Any]:
-        text = response.text or ""
-        finish = "length" if response.finish_reason == "length" else "stop"
-        raw = Completion(text, (), (), finish, response.usage.input_tokens or 0)
+        raw = completion_of(response)
         temperature = request.config.temperature or 0.0
-        return {**self._read(text), ASKED: Asked(prompt, raw, temperature, rollout)}
+        return {**self._read(raw.text), ASKED: Asked(prompt, raw, temperature, rollout)}
 
 
 class PlainPredict(dspy.Predict):
@@ -212,10 +211,11 @@ def request_of(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]
     settings = {**lm.kwargs, **lm_kwargs}
     names = ("temperature", "max_tokens", "top_p", "top_k", "stop")
     wanted = {name: settings[name] for name in names if settings.get(name) is not None}
+    tools, chat = offered(chat), [m for m in chat if m["role"] != "tools"]
     system = chat[0]["content"] if chat[0]["role"] == "system" else None
     write = {"user": Message.user, "assistant": Message.assistant}
     turns = tuple(write[m["role"]](m["content"]) for m in chat if m["role"] != "system")
-    return Request(model=lm.model, messages=turns, system=system, config=Config(**wanted))
+    return Request(lm.model, messages=turns, system=system, tools=tools, config=Config(**wanted))
 
 
 def _rollout(lm: Any, lm_kwargs: Mapping[str, Any]) -> int | None:

@@ -6,9 +6,10 @@ One JSON line per generate call, so that the call count, tokens and seconds repl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from lm.ledger import Ledger, Purpose, Usage
 from lm.types import FinishReason
@@ -16,12 +17,14 @@ from lm.types import FinishReason
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, without token ids: text is all DSPy sees."""
+    """What the model said, without token ids: text is all DSPy sees. `transcript` are the turns of
+    an answer that could call tools."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    transcript: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass

@@ -183,7 +183,8 @@ class Bench:
 
     def judge_answer(self, example: Example, prompt: Prompt, answer: Answer) -> Score:
         """Score what the engine has answered to `prompt`, and note it."""
-        raw = Completion(answer.text, (), (), answer.finish_reason, answer.prompt_tokens)
+        asked, turns = answer.prompt_tokens, tuple(answer.transcript)
+        raw = Completion(answer.text, (), (), answer.finish_reason, asked, transcript=turns)
         given = judge(self.context.score, prompt, example, raw)
         return self._note(prompt, example, raw, given)
 

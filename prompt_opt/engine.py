@@ -20,7 +20,9 @@ from pathlib import Path
 import dspy
 
 from lm.ledger import BudgetExhausted, Caps, Purpose, Usage
+from lm.turns import converse
 from lm.types import Completion, LanguageModel, PromptTooLong, Sampling
+from prompt_opt.acting import ToolsOf, no_tools
 from prompt_opt.answers import Answer, AnswerBook, difference
 from prompt_opt.budget import Budget
 from prompt_opt.speaker import Question, Speaker
@@ -61,8 +63,10 @@ class Engine:
         purpose: Purpose = "metric",
         caps: Caps | None = None,
         max_batch: int = MAX_BATCH,
+        tools: ToolsOf = no_tools,
     ):
         self.ledger, self._seed, self._max_batch = model.ledger, seed, max_batch
+        self._tools_of = tools
         self.student = self.speaker(model, sampling, purpose)
         self._book = AnswerBook(folder / "answers.jsonl", self.ledger)
         self.budget = Budget(caps or Caps(), self.ledger, self._book)
@@ -227,7 +231,9 @@ class Engine:
         purpose = speaker.purpose
         before = replace(self._usage(purpose))
         try:
-            rows = speaker.model.generate([q.chat for q in group], sampling, purpose)
+            chats = [question.chat for question in group]
+            tools = [self._tools_of(chat) for chat in chats]
+            rows = converse(speaker.model, chats, tools, sampling, purpose)
         except PromptTooLong as error:
             if len(group) > 1:
                 half = len(group) // 2
@@ -268,4 +274,5 @@ def _answer_of(completion: Completion) -> Answer:
         completion.finish_reason,
         completion.prompt_tokens,
         completion.completion_tokens,
+        completion.transcript,
     )

@@ -18,8 +18,10 @@ from typing import Any, ClassVar
 
 import dspy
 
+from evaluation.environment import refuse_tools
 from evaluation.types import Context, Policy, ScoreFunction, Unfinished
 from lm.ledger import BudgetExhausted, Paused
+from prompt_opt.acting import tools_of
 from prompt_opt.adapter import PlainPredict, signature_of
 from prompt_opt.ahead import AskAhead
 from prompt_opt.bench import Bench
@@ -69,18 +71,25 @@ class PromptMethod:
         score: ScoreFunction,
     ) -> None:
         """Raises TaskError for an empty split, a field name DSPy cannot take, a program that is not
-        there or does not fit the task, and a cap that lets nothing compete."""
+        there or does not fit the task, or has several steps and tools, and a cap that lets nothing
+        compete."""
         if not train or not dev:
             raise TaskError(f"{self.name}: split {'dev' if train else 'train'!r} is empty; fill it")
         signature_of(replace(policy.prompt, style=self.config.style))
         if self.config.program is not None:
-            find_program(self.config.program, policy.prompt)
+            found = find_program(self.config.program, policy.prompt)
+            if isinstance(found, Source):
+                self._refuse_steps_with_tools(policy)
         cap, needed = self.config.rollouts, 2 * min(self.config.dev_examples, len(dev))
         if cap is not None and cap < needed:
             raise TaskError(
                 f"{self.name}: rollouts {cap} measures nothing beside the incoming prompt on "
                 f"{needed // 2} dev examples; write {needed} or more, or fewer dev_examples"
             )
+
+    def _refuse_steps_with_tools(self, policy: Policy) -> None:
+        who = f"{self.name}: a program of several steps"
+        refuse_tools(policy.prompt, who, "a program with a single predictor")
 
     def improve(
         self,
@@ -92,7 +101,10 @@ class PromptMethod:
         self.check(policy, train, dev, context.score)
         policy, source = self._begin(policy)
         model, caps = context.open(policy), self.config.caps().within(context.ledger.caps)
-        engine = Engine(model, context.sampling, context.folder, seed=context.seed, caps=caps)
+        tools = tools_of(context.score, policy.prompt, [*train, *dev])
+        engine = Engine(
+            model, context.sampling, context.folder, seed=context.seed, caps=caps, tools=tools
+        )
         bench = Bench(self.config, policy.prompt, train, dev, context, engine, source)
         try:
             with engine:

@@ -25,6 +25,7 @@ from dspy.lm15 import Usage as ResponseUsage
 
 from lm.ledger import Purpose
 from lm.types import LanguageModel, Sampling
+from prompt_opt.acting import offer, response_parts
 from prompt_opt.answers import Answer
 from prompt_opt.together import asked_together
 from tasks.types import Message as ChatMessage
@@ -145,7 +146,7 @@ class Speaker:
             id=None,
             model=f"local/{self.fingerprint}",
             message=Message.assistant(answer.text),
-            finish_reason=answer.finish_reason,
+            **response_parts(answer),
             usage=ResponseUsage(
                 input_tokens=answer.prompt_tokens,
                 output_tokens=answer.completion_tokens,
@@ -201,5 +202,6 @@ def chat_of(request: Request) -> list[ChatMessage]:
     system = request.system
     if system is not None and not isinstance(system, str):
         system = "".join(getattr(part, "text", "") for part in system)
-    chat = [] if system is None else [{"role": "system", "content": system}]
+    chat = offer(request.tools)
+    chat += [] if system is None else [{"role": "system", "content": system}]
     return [*chat, *({"role": m.role, "content": m.text or ""} for m in request.messages)]

@@ -13,10 +13,12 @@ from reports.error_types import BY_ARM, ERROR_TYPES, EXAMPLES
 from reports.format_split import FORMAT
 from reports.reads import READS, STOPPED
 from reports.recheck import RECHECK
+from reports.resistance import RESISTANCE
 from reports.rollouts import OF
 from reports.runs import EMPTY, RECORDS, ROLLOUTS
 from reports.samples import SAMPLES
 from reports.tables import PAIRS, SEEDS, SUMMARY
+from reports.tool_use import TOOL_USE
 from reports.twins import COMPARE
 
 _OF_A_RUN: dict[str, tuple[str, ...]] = {
@@ -24,11 +26,13 @@ _OF_A_RUN: dict[str, tuple[str, ...]] = {
     "pairs": PAIRS,
     "seeds": SEEDS,
     "samples": SAMPLES,
+    "resistance": RESISTANCE,
     "failures": FAILURES,
     "error_types": ERROR_TYPES,
     "error_types_by_arm": BY_ARM,
     "error_examples": EXAMPLES,
     "format": FORMAT,
+    "tool_use": TOOL_USE,
     **EMPTY,
     "slices": SLICES,
     "cost": COST,

@@ -26,8 +26,10 @@ from reports.reads import reads, reads_markdown, stopped
 from reports.recheck import recheck
 from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
+from reports.resistance import resistance
 from reports.samples import samples
 from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
+from reports.tool_use import tool_use
 from reports.wording import MARKDOWN, PLAIN, Style
 
 
@@ -52,11 +54,13 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "pairs": pairs,
     "seeds": seeds,
     "samples": samples,
+    "resistance": resistance,
     "failures": failures,
     "error_types": error_types,
     "error_types_by_arm": error_types_by_arm,
     "error_examples": error_examples,
     "format": formats,
+    "tool_use": tool_use,
     "flow": _flow,
     "links": _links,
     "slices": slices,
@@ -162,12 +166,16 @@ def report_markdown(run: Run) -> str:
         parts.append(_section("Every seed", seeds(run)))
     if not (several := samples(run)).empty:
         parts.append(_section("Several answers to an example", several))
+    if not (attacked := resistance(run)).empty:
+        parts.append(_section("Attacks, and their harmless twins", attacked))
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))
     if not (shared_out := allocation(run)).empty:
         parts.append(_section("Who was given the budget", shared_out))
     parts.append(_section("What fails", failures(run)))
+    if not (used := tool_use(run)).empty:
+        parts.append(_section("How tools were used", used))
     parts.append(error_types_markdown(run))
     if run.baseline in run.arm_names and len(run.arm_names) > 1:
         best = best_arm(run, but=run.baseline)

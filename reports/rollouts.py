@@ -13,7 +13,7 @@ from reports.load import ReportError, Run
 OF = ("arms", "seed", "method", "stage")
 COLUMNS = (
     *("step", "example_id", "prompt_id", "sample", "text", "token_ids", "mask", "logprobs"),
-    *("reward", "score", "advantage", "finish", "parts"),
+    *("reward", "score", "advantage", "finish", "parts", "transcript"),
 )
 
 

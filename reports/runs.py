@@ -84,8 +84,8 @@ class Runs:
         """What the methods drew to learn from, one row a rollout, a stage that arms share once.
 
         Columns run, task, model, arms, seed, method, stage, then those asked for (all there are:
-        docs/tables.md, and token_ids, mask, logprobs, parts). Read from disk at each call, and
-        nothing but these columns. A column that a run did not note is missing there.
+        docs/tables.md, and token_ids, mask, logprobs, parts, transcript). Read from disk at each
+        call, and nothing but these columns. A column that a run did not note is missing there.
         """
         parts = [
             _led(name, run, part)

@@ -152,7 +152,7 @@ def _asked(
         [chat for _, chat, _ in each],
         [[{"role": "assistant", "content": answer.text}] for _, _, answer in each],
         example_id=[example.id for example, _, _ in each],
-        completion_ids=[list(answer.token_ids) for _, _, answer in each],
+        completion_ids=[list(answer.own_tokens) for _, _, answer in each],
         trainer_state=None,
     )
 

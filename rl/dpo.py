@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from evaluation.environment import refuse_tools
 from evaluation.types import Policy, ScoreFunction
 from lm.scoring import completion_logprobs
 from rl.config_supervised import DPOConfig
@@ -46,6 +47,7 @@ class DPO(WeightMethod):
         dev: Sequence[Example],
         score: ScoreFunction,
     ) -> None:
+        refuse_tools(policy.prompt, self.name, "grpo, or rft")
         check_sampled(self.name, self.config, policy, train, dev, score)
 
     def course(self, stage: Stage) -> Course:

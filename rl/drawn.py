@@ -20,15 +20,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.environment import toolboxes
+from evaluation.evaluate import transcript_text
 from evaluation.types import Policy, ScoreFunction
 from lm.ledger import BudgetExhausted, Stopwatch
+from lm.turns import converse
 from lm.types import Completion, Sampling
 from reward_models.load import check_reward, load_reward
 from reward_models.task import TaskReward
 from reward_models.types import RewardModel, Values, judged_apart
 from rl.config_supervised import SampledConfig
 from rl.feed import check_one_process
-from rl.rollouts import SCHEMA, parts_text, prompt_id, reward_figures
+from rl.rollouts import SCHEMA, parts_text, prompt_id, reward_figures, turns_of
 from rl.weight_method import Stage, check_examples
 from tasks.types import Example
 
@@ -121,7 +124,9 @@ class Draws:
         sampling = replace(self.sampling, seed=(self.stage.context.seed << 32) + number)
         live.forget()  # a run that was killed and goes on must round as one that was not
         with Stopwatch() as watch:
-            drawn = live.generate(chats, sampling, "rollout")
+            tools = toolboxes(self.task.score, self.task.prompt, examples)
+            drawn = converse(live, chats, tools, sampling, "rollout")
+        answers = [answer for group in drawn for answer in group]
         rows = [
             {
                 **_answer(completion),
@@ -133,20 +138,20 @@ class Draws:
             for example, chat, group in zip(examples, chats, drawn, strict=True)
             for sample, completion in enumerate(group)
         ]
-        self._score(rows, [chat for chat in chats for _ in range(n)])
+        self._score(rows, [chat for chat in chats for _ in range(n)], answers)
         return pa.Table.from_pylist(
             rows, schema=DRAWN.with_metadata({"seconds": repr(watch.seconds)})
         )
 
-    def _score(self, rows: list[Answer], chats: list[Any]) -> None:
+    def _score(self, rows: list[Answer], chats: list[Any], drawn: Sequence[Completion]) -> None:
         """Fill in whether each answer is correct by the task, its score and its reward."""
-        replies = [[{"role": "assistant", "content": row["text"]}] for row in rows]
+        replies = [turns_of(answer) for answer in drawn]
         ids = [row["example_id"] for row in rows]
         for row, score in zip(rows, self.task.judged(replies, ids), strict=True):
             row["correct"] = score.correct
             row["score"] = row["reward"] = None if score.failure == "error" else score.value
         if self.reward is not self.task:
-            tokens = [list(row["token_ids"]) for row in rows]
+            tokens = [list(answer.own_tokens) for answer in drawn]
             columns = {"example_id": ids, "completion_ids": tokens}
             paid = judged_apart(self.reward, chats, replies, **columns)
             for place, row in enumerate(rows):
@@ -161,8 +166,9 @@ class Draws:
             self.stage.context.ledger.add(
                 "rollout",
                 completions=len(answers),
-                prompt_tokens=sum(len(answer["prompt_ids"]) for answer in answers[::n]),
-                completion_tokens=sum(len(answer["token_ids"]) for answer in answers),
+                prompt_tokens=sum(len(answer["prompt_ids"]) for answer in answers[::n])
+                + sum(answer["mask"].count(0) for answer in answers),
+                completion_tokens=sum(sum(answer["mask"]) for answer in answers),
                 seconds=float(table.schema.metadata[b"seconds"]),
                 again=True,
             )
@@ -173,9 +179,10 @@ def _answer(completion: Completion) -> Answer:
     return {
         "text": completion.text,
         "token_ids": completion.token_ids,
-        "mask": [1] * len(completion.token_ids),
+        "mask": completion.own,
         "logprobs": completion.logprobs,
         "finish": completion.finish_reason,
+        "transcript": transcript_text(completion),
     }
 
 
@@ -193,7 +200,7 @@ def drawn_figures(answers: Sequence[Answer]) -> dict[str, float | None]:
     return {
         "reward": _mean([answer["reward"] for answer in answers]),
         "score": _mean([answer["score"] for answer in answers]),
-        "completion_tokens": _mean([len(answer["token_ids"]) for answer in answers]),
+        "completion_tokens": _mean([sum(answer["mask"]) for answer in answers]),
         "clipped": _mean([answer["finish"] == "length" for answer in answers]),
         **_parts_figures(answers),
     }

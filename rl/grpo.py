@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from trl.trainer.grpo_config import GRPOConfig as TrainerArguments
 
+from evaluation.environment import refuse_tools
 from evaluation.types import Context, Policy, ScoreFunction
 from lm.hf import HFModel
 from lm.ranks import world
@@ -73,6 +74,8 @@ def check_rollouts(
     check_examples(method, train, dev, config.prompts_per_step, "prompts_per_step")
     check_processes(method, config)
     check_engine(method, config)
+    if config.engine == "vllm":
+        refuse_tools(policy.prompt, f"{method}: engine: vllm", "engine: ours")
     examples = {example.id: example for example in train}
     check_reward(config.reward, score=score, prompt=policy.prompt, examples=examples)
 

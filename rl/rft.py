@@ -103,7 +103,8 @@ class AcceptedAnswers:
         if not again and number and self.config.start == "incoming":
             self.restart()
         self.number = number
-        self.kept = [labelled(answers[i]["prompt_ids"], answers[i]["token_ids"]) for i in keep]
+        parts = ("prompt_ids", "token_ids", "mask")
+        self.kept = [labelled(*(answers[i][part] for part in parts)) for i in keep]
 
     def _report(self, step: int) -> Callable[..., None]:
         return partial(

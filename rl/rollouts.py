@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from evaluation.environment import toolboxes
+from evaluation.evaluate import transcript_text
 from lm.hf import HFModel
 from lm.ledger import BudgetExhausted
 from lm.ranks import gathered, own_part, shared
+from lm.turns import Tools, converse
 from lm.types import Completion, ModelError, Sampling
 from reward_models.task import TaskReward
-from reward_models.types import Judged, RewardModel, Values, judged_apart
+from reward_models.types import Judged, RewardModel, Values, find, judged_apart
 from rl.prompt_choice import PromptChoice
 
 # `advantage` is missing for an answer that was drawn but not trained on, `parts` (JSON: what each
-# part of the reward said of it, by name) where the reward has none
+# part of the reward said of it, by name) where the reward has none, `transcript` (JSON: its turns)
+# where there are no tools
 SCHEMA = pa.schema(
     {
         "step": pa.int64(),
@@ -36,6 +40,7 @@ SCHEMA = pa.schema(
         "advantage": pa.float32(),
         "finish": pa.string(),
         "parts": pa.string(),
+        "transcript": pa.string(),
     }
 )
 
@@ -140,11 +145,16 @@ class Rollouts:
     def _ask(self, rows: Sequence[Any], turn: int, columns: dict[str, Any]) -> list[Group]:
         sampling = replace(self.sampling, seed=(self.seed << 32) + (turn << 24) + self.step)
         self.model.forget()  # a run that was killed and goes on must round as one that was not
-        answers = self.model.generate([row["prompt"] for row in rows], sampling, "rollout")
+        chats = [row["prompt"] for row in rows]
+        answers = converse(self.model, chats, self._tools(rows), sampling, "rollout")
         if not all(completion.token_ids for group in answers for completion in group):
             raise ModelError(f"model: {self.model.name} drew an answer without a single token")
         pairs = list(zip(rows, answers, strict=True))
         return shared(pairs, lambda some: self._judge(some, columns))
+
+    def _tools(self, rows: Sequence[Any]) -> Sequence[Tools | None]:
+        asked = [find(self.task.examples, row["example_id"], "task") for row in rows]
+        return toolboxes(self.task.score, self.task.prompt, asked)
 
     def _judge(
         self, pairs: Sequence[tuple[Any, list[Completion]]], columns: dict[str, Any]
@@ -154,9 +164,9 @@ class Rollouts:
             return []
         each = [(row, answer) for row, answers in pairs for answer in answers]
         prompts = [row["prompt"] for row, _ in each]
-        replies = [[{"role": "assistant", "content": answer.text}] for _, answer in each]
+        replies = [turns_of(answer) for _, answer in each]
         named = {name: [row[name] for row, _ in each] for name in pairs[0][0] if name != "prompt"}
-        named |= {"completion_ids": [list(answer.token_ids) for _, answer in each], **columns}
+        named |= {"completion_ids": [list(answer.own_tokens) for _, answer in each], **columns}
         scores = self.task(prompts, replies, **named)
         same = self.reward is self.task
         paid = Judged(scores, {}) if same else judged_apart(self.reward, prompts, replies, **named)
@@ -172,10 +182,12 @@ class Rollouts:
         """What TRL asks of a `rollout_func`: the groups of this process."""
         prompts = [self.model.encode(group.row["prompt"]) for group in self.own]
         drawn = [completion for group in self.own for completion in group.completions]
+        masks = {"env_mask": [list(c.own) for c in drawn]} if any(c.mask for c in drawn) else {}
         return {
             "prompt_ids": [ids for ids in prompts for _ in range(self.sampling.n)],
             "completion_ids": [list(c.token_ids) for c in drawn],
             "logprobs": [list(c.logprobs) for c in drawn],
+            **masks,
         }
 
     def row(self, logs: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +219,7 @@ class Rollouts:
         return {
             "reward": _mean(self.rewards),
             "score": _mean(self.scores),
-            "completion_tokens": sum(len(c.token_ids) for c in drawn) / len(drawn),
+            "completion_tokens": sum(c.completion_tokens for c in drawn) / len(drawn),
             "clipped": sum(c.finish_reason == "length" for c in drawn) / len(drawn),
             "dead_groups": sum(group.is_dead for group in self.groups) / len(self.groups),
             **({"replaced": len(self.replaced)} if self.resample else {}),
@@ -224,12 +236,13 @@ class Rollouts:
                 "sample": i,
                 "text": completion.text,
                 "token_ids": completion.token_ids,
-                "mask": [1] * len(completion.token_ids),
+                "mask": completion.own,
                 "logprobs": completion.logprobs,
                 "reward": group.rewards[i],
                 "score": group.scores[i],
                 "finish": completion.finish_reason,
                 "parts": parts_text(group.parts, i),
+                "transcript": transcript_text(completion),
             }
             for group in [*self.groups, *self.replaced]
             for i, completion in enumerate(group.completions)
@@ -237,6 +250,11 @@ class Rollouts:
         for row, advantage in zip(rows, self.advantages, strict=False):  # none of those replaced
             row["advantage"] = advantage
         return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def turns_of(answer: Completion) -> list[Any]:
+    """An answer as rewards get it: its turns, the last one its text."""
+    return list(answer.transcript) or [{"role": "assistant", "content": answer.text}]
 
 
 def reward_figures(rewards: Values, parts: Mapping[str, Values]) -> dict[str, float | None]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.environment import Environment
 from evaluation.types import Policy, ScoreFunction
 from lm.hf import HFModel
 from lm.ledger import Ledger
+from lm.turns import shown
 from lm.types import ModelError
 from rl.config_supervised import SFTConfig
 from rl.feed import Row, check_one_process, check_time, picked, supervised_settings
@@ -45,7 +47,8 @@ class SFT(WeightMethod):
 
     def course(self, stage: Stage) -> Course:
         size, context = self.config.rows_per_step, stage.context
-        gold = [gold_row(stage.live, stage.policy.prompt, example) for example in stage.train]
+        prompt = stage.policy.prompt
+        gold = [gold_row(stage.live, prompt, example, context.score) for example in stage.train]
         feed = GivenRows(gold, size, f"sft/{context.seed}", context.ledger)
         settings = supervised_settings(
             trainer_settings(self.config, context, stage.live),
@@ -74,24 +77,38 @@ class GivenRows:
         return None
 
 
-def gold_row(live: HFModel, prompt: Prompt, example: Example) -> Row:
-    """The gold answer behind the prompt. Raises ModelError when it does not fit the window."""
+def gold_row(
+    live: HFModel, prompt: Prompt, example: Example, score: ScoreFunction | None = None
+) -> Row:
+    """The gold answer behind the prompt, with its calls where there are tools.
+
+    Raises ModelError when it does not fit the window.
+    """
     ids = live.encode(prompt.messages(example.inputs))
-    answer = live.encode_reply(prompt.reply(Demo(example.inputs, example.answer)))
+    if prompt.tools and isinstance(score, Environment):
+        answer, mask = shown(live, score.demonstration(example), score.toolbox(example))
+    else:
+        answer = live.encode_reply(prompt.reply(Demo(example.inputs, example.answer)))
+        mask = [1] * len(answer)
     if live.window is not None and len(ids) + len(answer) > live.window:
         raise ModelError(
             f"sft: train example {example.id!r} has {len(ids)} tokens of prompt and "
             f"{len(answer)} of answer, the context window holds {live.window}; leave it out or use "
             "fewer demos"
         )
-    return labelled(ids, answer)
+    return labelled(ids, answer, mask)
 
 
-def labelled(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> Row:
-    """A row of TRL's: no token of the prompt is in the loss, every token of the answer is."""
+def labelled(
+    prompt_ids: Sequence[int], answer_ids: Sequence[int], mask: Sequence[int] | None = None
+) -> Row:
+    """A row of TRL's: no token of the prompt is in the loss, every token of the answer is that the
+    model wrote itself."""
+    own = mask or [1] * len(answer_ids)
+    labels = [i if mine else -100 for i, mine in zip(answer_ids, own, strict=True)]
     return {
         "input_ids": [*prompt_ids, *answer_ids],
-        "labels": [-100] * len(prompt_ids) + [*answer_ids],
+        "labels": [-100] * len(prompt_ids) + labels,
     }
 
 

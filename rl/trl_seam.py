@@ -164,7 +164,7 @@ class SeamTrainer(DataParallel, GRPOTrainer):
         told_at = self.temperature if self.use_vllm else 1.0
         few_B = torch.arange(len(output["prompt_ids"]), device=output["prompt_ids"].device) < PROBED
         found = self._forward(self.model, output, few_B, temperature=told_at).logprobs_BT
-        mask_BT = output["completion_mask"].bool() & few_B[:, None]
+        mask_BT = own_mask(output).bool() & few_B[:, None]
         gap = (found - output["sampling_per_token_logps"])[mask_BT].abs().max().item()
         self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap)
 
@@ -202,7 +202,7 @@ class SeamTrainer(DataParallel, GRPOTrainer):
 
     def _batch(self, inputs: dict[str, Any], logps_BT: Tensor, live_B: Tensor) -> Batch:
         """The rows of one forward as an objective sees them."""
-        mask_BT = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        mask_BT = own_mask(inputs)
         now_BT = logps_BT.detach()
         args, parts = cast(GRPOConfig, self.args), self.current_gradient_accumulation_steps
         tokens = float(inputs["num_items_in_batch"]) / self.accelerator.num_processes
@@ -221,12 +221,13 @@ class SeamTrainer(DataParallel, GRPOTrainer):
         )
 
     def _report(self, inputs: dict[str, Any], batch: Batch, live_B: Tensor) -> None:
-        mask_BT = inputs["completion_mask"][live_B].bool()
-        self.rollouts.trained_tokens += int(inputs["prompt_mask"][live_B].sum() + mask_BT.sum())
+        seen_BT = inputs["completion_mask"][live_B]
+        self.rollouts.trained_tokens += int(inputs["prompt_mask"][live_B].sum() + seen_BT.sum())
         if self.temperature != 1.0 or not live_B.any():
             return  # the sampler's log-probabilities are those of temperature 1
-        gap = (batch.old_logps_BT[live_B] - inputs["sampling_per_token_logps"][live_B])[mask_BT]
-        self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap.abs().max().item())
+        own_BT = own_mask(inputs) * live_B[:, None]
+        gap_BT = (batch.old_logps_BT - inputs["sampling_per_token_logps"]).abs() * own_BT
+        self.rollouts.logprob_gap = max(self.rollouts.logprob_gap or 0.0, gap_BT.max().item())
 
     def _forward(
         self,
@@ -267,8 +268,9 @@ class SeamTrainer(DataParallel, GRPOTrainer):
                 entropies_BT[part] = entropies
             if values is not None:
                 values_BT = values_BT.index_copy(0, part, values)
-        live_tokens = completions[live_B].sum().clamp(min=1)
-        entropies_BT[~live_B] = entropies_BT.sum() / live_tokens
+        own_BT = own_mask(inputs)
+        live_tokens = own_BT[live_B].sum().clamp(min=1)
+        entropies_BT[~live_B] = (entropies_BT * own_BT).sum() / live_tokens
         return Scored(
             logps_BT,
             entropies_BT if with_entropy else None,
@@ -318,6 +320,11 @@ def _zero_of(model: Any) -> Tensor:
     a graph to run through.
     """
     return torch.stack([(p * 0.0).sum() for p in model.parameters() if p.requires_grad]).sum()
+
+
+def own_mask(inputs: dict[str, Any]) -> Tensor:
+    """(B, T) 1 for the model's own tokens: neither padding, nor what a tool said."""
+    return inputs["completion_mask"] * inputs.get("tool_mask", 1)
 
 
 def all_rows(inputs: dict[str, Any]) -> Tensor:

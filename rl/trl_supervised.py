@@ -31,8 +31,9 @@ from rl.weights import ADAPTER, REFERENCE
 class SharedForward:
     """Answers TRL's call for per-token log-probabilities, `model(..., fused_lm_head=True)`.
 
-    Rows are a prompt without labels, an answer with labels, padding on the right. Of what TRL
-    would log, top-1 accuracy and mean logits are not computed and are zero.
+    Rows are a prompt without labels, an answer with labels, padding on the right; within an answer
+    what the model did not write has no labels. Of what TRL would log, top-1 accuracy and mean
+    logits are not computed and are zero.
     """
 
     def __init__(self, model: Any, autocast: Callable[..., AbstractContextManager[Any]]):
@@ -41,7 +42,8 @@ class SharedForward:
     def __call__(
         self, *, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Any
     ) -> SimpleNamespace:
-        answer_BL, real_BL = labels != -100, attention_mask.bool()
+        own_BL, real_BL = labels != -100, attention_mask.bool()
+        answer_BL = (own_BL.cumsum(1) > 0) & real_BL  # from its first own token on
         prompts = [ids[m].tolist() for ids, m in zip(input_ids, real_BL & ~answer_BL, strict=True)]
         answers = [ids[m].tolist() for ids, m in zip(input_ids, answer_BL, strict=True)]
         with self.autocast():
@@ -52,9 +54,10 @@ class SharedForward:
         given_BT = torch.arange(scored.logprobs_BT.shape[1], device=labels.device) < lengths_B
         zeros_BL = torch.zeros(mask_BL.shape, device=labels.device)
         return SimpleNamespace(
-            log_probs=zeros_BL.masked_scatter(mask_BL, scored.logprobs_BT[given_BT]),
-            entropy=zeros_BL.masked_scatter(mask_BL, scored.entropies_BT[given_BT]),
-            label_mask=mask_BL,
+            log_probs=zeros_BL.masked_scatter(mask_BL, scored.logprobs_BT[given_BT])
+            * own_BL[:, 1:],
+            entropy=zeros_BL.masked_scatter(mask_BL, scored.entropies_BT[given_BT]) * own_BL[:, 1:],
+            label_mask=own_BL[:, 1:],
             is_top1=torch.zeros_like(mask_BL),
             mean_logits=zeros_BL,
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,7 +76,14 @@ class EngineModel(TogetherModel):
     trainer: Any
     loaded: int | None = None  # the optimizer update whose weights the engine has
 
-    def _draw(self, prompts: list[list[int]], sampling: Sampling) -> list[Row]:
+    def _draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        limits: Sequence[int] | None = None,
+    ) -> list[Row]:
+        if limits is not None:
+            raise ModelError("engine: vllm draws no answers with tools; write engine: ours")
         engine, update = self.trainer.vllm_generation, self.trainer.state.global_step
         if update != self.loaded:
             with left_as_they_are(self.model):
@@ -86,7 +93,7 @@ class EngineModel(TogetherModel):
             "stop_token_ids": sorted(self.ends),
             **({"stop": list(sampling.stop)} if sampling.stop else {}),
         }
-        asked = [prompt for prompt in prompts for _ in range(sampling.n)]
+        asked = [list(prompt) for prompt in prompts for _ in range(sampling.n)]
         _, tokens, logprobs, _ = engine.generate(
             prompts=asked, images=None, num_generations=sampling.n
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
+from tasks.check_tools import wrong_tools
 from tasks.few_shot import given_away
 from tasks.splits import check_disjoint, describe_overlaps, fold_inputs, is_harmful, required_split
 from tasks.text import fold, normalize, shorten
@@ -79,7 +80,15 @@ def check_task(task: Task, spelling: str | None = None) -> list[Finding]:
             "every wrong answer is told why",
             severity="warning",
         ),
+        *_check_tools(task, splits),
     ]
+
+
+def _check_tools(task: Task, splits: Examples) -> list[Finding]:
+    if not getattr(task, "tools", ()):
+        return []
+    fine = "they are called as shown, shown answers are right, broken ones have a class"
+    return [_report("tools", wrong_tools(task, splits), fine)]
 
 
 def digest_splits(task: Task) -> str:

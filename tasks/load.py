@@ -17,19 +17,24 @@ from tasks import json_scorer, scorers, text
 from tasks.files import FileTask, from_file
 from tasks.source import guarded, import_file, import_named, imported_names, own_names
 from tasks.text import nearest, shorten
+from tasks.tools import schema_of
 from tasks.types import Task, TaskError
 
 BUILT_INS: Mapping[str, str] = {
     "banking77": "tasks.known.banking77:Banking77",
     "bikeshare": "tasks.bikeshare:BikeShare",
+    "calculator": "tasks.calculator:Calculator",
     "gsm8k": "tasks.known.gsm8k:GSM8K",
     "hotpotqa": "tasks.known.hotpotqa:HotpotQA",
+    "humaneval": "tasks.humaneval:HumanEval",
     "ifeval": "tasks.known.ifeval:IFEval",
     "ifeval-loose": "tasks.known.ifeval:IFEvalLoose",
     "inflection": "tasks.inflection:Inflection",
+    "injection": "tasks.injection:Injection",
     "json-extraction": "tasks.known.json_extraction:JsonExtraction",
     "math500": "tasks.known.math500:Math500",
     "questions": "tasks.questions:Questions",
+    "sql": "tasks.sql:Sql",
     "ticket-routing": "tasks.known.ticket_routing:TicketRouting",
 }
 # Spelled PREFIX:REST; the class gets the whole name and reads the rest itself.
@@ -176,7 +181,26 @@ def _check_parts(task: Any, where: str) -> None:
         if not callable(getattr(task, name, None)) or getattr(type(task), name, None) is stub:
             call = "split(self, name)" if name == "split" else "score(self, example, text)"
             raise TaskError(f'{where}: no method "{name}"; write def {call}')
+    _check_tools(task, where)
     _check_files(task, where)
+
+
+def _check_tools(task: Any, where: str) -> None:
+    """Where a task has tools, their schemas can be made and it has what else it takes."""
+    tools = getattr(task, "tools", ())
+    if isinstance(tools, str) or not isinstance(tools, Sequence) or not all(map(callable, tools)):
+        raise TaskError(f"{where}: tools is {tools!r}; write a tuple of functions")
+    if not tools:
+        return
+    names = [schema_of(tool)["function"]["name"] for tool in tools]
+    if len(set(names)) < len(names):
+        raise TaskError(f"{where}: two tools have one name ({', '.join(names)}); rename one")
+    turns = getattr(task, "max_turns", None)
+    if type(turns) is not int or turns < 1:
+        raise TaskError(f"{where}: max_turns is {turns!r}; write how many turns, such as 4")
+    for name in ("tools_for", "score_transcript", "demonstration"):
+        if not callable(getattr(task, name, None)):
+            raise TaskError(f'{where}: tools, and no method "{name}"; subclass tasks.Task')
 
 
 def _check_files(task: Any, where: str) -> None:

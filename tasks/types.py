@@ -8,13 +8,15 @@ very same examples.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from tasks.neighbours import most_alike
 
 Message = dict[str, str]
+# An answer in several turns, as `lm.turns` writes it and a scorer reads it (docs/tools.md).
+Transcript = Sequence[Mapping[str, Any]]
 SplitName = Literal["train", "dev", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
 
@@ -38,7 +40,8 @@ class Score:
     """What the task says of one answer.
 
     `value` is in [0, 1]; `failure` is one of the task's failure classes, None when correct;
-    `feedback` is a sentence for reflective optimizers; `answer` is what was extracted.
+    `feedback` is a sentence for reflective optimizers; `answer` is what was extracted. Where the
+    task scores by several tests of its own, `tests` is the share of them that hold.
     """
 
     value: float
@@ -46,6 +49,7 @@ class Score:
     failure: str | None = None
     feedback: str = ""
     answer: str = ""
+    tests: float | None = None
 
 
 @runtime_checkable
@@ -63,6 +67,8 @@ class Task(Protocol):
     output: str = "answer"
     failure_classes: Mapping[str, str] = {}
     format_failures: Collection[str] = ()
+    tools: Sequence[Callable[..., Any]] = ()
+    max_turns: int = 4
 
     def split(self, name: SplitName) -> Sequence[Example]:
         """The examples of one split, in a fixed order, the same at every call."""
@@ -71,6 +77,20 @@ class Task(Protocol):
     def score(self, example: Example, text: str) -> Score:
         """Score the answer `text`. Must not raise, whatever the text holds."""
         ...
+
+    def tools_for(self, example: Example) -> Sequence[Callable[..., Any]]:
+        """The tools as this example has them: the names and signatures of `tools`."""
+        return self.tools
+
+    def score_transcript(self, example: Example, transcript: Transcript) -> Score:
+        """Score an answer with its calls (`tasks.tools.calls_of` reads them); its last text is what
+        `score` would get. Must not raise."""
+        return self.score(example, str(transcript[-1]["content"]))
+
+    def demonstration(self, example: Example) -> Transcript:
+        """The assistant's turns of a right answer, for `sft` to learn from: calls as
+        `tasks.tools.calling` writes them, then the answer. Results come from the tools."""
+        return [{"role": "assistant", "content": example.answer}]
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,8 @@ class Prompt:
     """How a question is put. RL, DSPy and the evaluator all send the bytes `messages` returns.
 
     With `nearest`, a question is shown only so many of the demos, those most like it; never a demo
-    of the question itself.
+    of the question itself. `tools` are the schemas of the functions that may be called: a message
+    of their own, in front, which a chat template has its way of showing (lm/rendering.py).
     """
 
     instruction: str
@@ -100,11 +121,15 @@ class Prompt:
     demos: tuple[Demo, ...] = ()
     style: Style = "direct"
     nearest: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, task: Task) -> Prompt:
-        """The task's own prompt: its instruction, no demos."""
-        return cls(task.instruction, tuple(task.inputs), task.output)
+        """The task's own prompt: its instruction and tools, no demos."""
+        from tasks.tools import schema_of
+
+        schemas = tuple(schema_of(tool) for tool in getattr(task, "tools", ()))
+        return cls(task.instruction, tuple(task.inputs), task.output, tools=schemas)
 
     def with_demos(self, demos: Sequence[Demo]) -> Prompt:
         return replace(self, demos=tuple(demos))
@@ -115,11 +140,12 @@ class Prompt:
         return f"{self.output.capitalize()}:"
 
     def messages(self, inputs: Mapping[str, str]) -> list[Message]:
-        """The chat for one question: system instruction, demos as turns, then the question."""
+        """The chat for one question: tools, system instruction, demos as turns, the question."""
         system = self.instruction
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
-        chat = [{"role": "system", "content": system}] if system else []
+        chat = [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
+        chat += [{"role": "system", "content": system}] if system else []
         for demo in self._shown(inputs):
             chat.append({"role": "user", "content": self._question(demo.inputs)})
             chat.append({"role": "assistant", "content": self.reply(demo)})
@@ -154,7 +180,8 @@ class Prompt:
             {"inputs": dict(d.inputs), "output": d.output, "reasoning": d.reasoning}
             for d in self.demos
         ]
-        chosen = {} if self.nearest is None else {"nearest": self.nearest}
+        chosen: dict[str, Any] = {} if self.nearest is None else {"nearest": self.nearest}
+        chosen |= {"tools": list(self.tools)} if self.tools else {}
         return json.dumps(
             {
                 "instruction": self.instruction,
@@ -179,4 +206,5 @@ class Prompt:
             demos=tuple(Demo(**demo) for demo in raw["demos"]),
             style=raw["style"],
             nearest=raw.get("nearest"),
+            tools=tuple(raw.get("tools", ())),
         )

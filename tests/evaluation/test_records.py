@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from evaluation.records import CORRECT, TEXT, UNCLASSIFIED, mean_scores, outcomes
+from evaluation.records import (
+    CORRECT,
+    TEXT,
+    UNCLASSIFIED,
+    mean_scores,
+    outcomes,
+    read_answers,
+    read_records,
+    write_records,
+)
+from evaluation.types import EvalRecord
+
+TEXTS = {name: name for name in ("split", "example_id", "answer", "gold", "text", "feedback")}
+RECORD = EvalRecord(
+    **{**TEXTS, "sample": 0, "score": 1.0, "correct": True, "failure": None, "finish": "stop"},
+    **{"prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.5, "inputs": "{}", "meta": "{}"},
+)
 
 
 def columns(**given: list) -> pd.DataFrame:
@@ -46,3 +65,11 @@ def test_samples_are_averaged_by_example_in_any_order() -> None:
 def test_one_sample_each_is_its_own_mean() -> None:
     answers = columns(example_id=["b", "a"], score=[0.3, 1.0], failure=[None, None])
     assert mean_scores(answers).to_dict() == {"b": 0.3, "a": 1.0}
+
+
+def test_answers_from_before_there_were_tools_are_read(tmp_path: Path) -> None:
+    write_records(tmp_path / "new.parquet", [RECORD])
+    table = pq.read_table(tmp_path / "new.parquet").drop_columns(["transcript"])
+    pq.write_table(table, tmp_path / "old.parquet")
+    assert read_records(tmp_path / "old.parquet") == [RECORD]
+    assert read_answers(tmp_path / "old.parquet")["transcript"].count() == 0

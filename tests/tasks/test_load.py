@@ -11,7 +11,14 @@ import pytest
 import tasks.load
 from tasks import Task, TaskError
 from tasks.inflection import Inflection
-from tasks.load import check_shape, load_task, task_copies, task_files, task_hash, task_source
+from tasks.load import (
+    check_shape,
+    load_task,
+    task_copies,
+    task_files,
+    task_hash,
+    task_source,
+)
 
 SOURCE = """
 from dataclasses import dataclass
