@@ -19,7 +19,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from lm.tool_calls import as_text, quoted, told
+from lm.pictures import refuse_pictures
+from lm.tool_calls import in_system, quoted, told, written
 from lm.tool_template import ToolTemplate
 from lm.types import Chat, ModelError
 
@@ -74,11 +75,13 @@ class ChatEncoder:
         return [self._ids(piece, opens=not number) for number, piece in enumerate(pieces)]
 
     def _text(self, chat: Chat, *, answer_follows: bool) -> str:
+        refuse_pictures(chat, "it")
         schemas = None
         if chat[0]["role"] == "tools":
+            chat = written(chat, self.tools.syntax, self.tools.takes_results)
             native = self.tools.shows_tools
             schemas = json.loads(chat[0]["content"]) if native else None
-            chat = chat[1:] if native else as_text(chat)
+            chat = chat[1:] if native else in_system(chat)
         messages = [{**message, "content": self._torn(message["content"])} for message in chat]
         if self._tokenizer.chat_template is None:
             return "".join(message["content"] + "\n\n" for message in messages)
@@ -149,7 +152,9 @@ def turn_end(tokenizer: Any, ends: Set[int]) -> int:
 
 def sendable(tokenizer: Any, chat: Chat) -> list[dict[str, str]]:
     """`chat` as `ChatEncoder` puts it before the template: with a system message or without."""
-    messages = [*chat[1:]] if offered(tokenizer, chat) else as_text(chat)
+    does = ToolTemplate.of(tokenizer)
+    chat = written(chat, does.syntax, does.takes_results)
+    messages = chat[1:] if offered(tokenizer, chat) else in_system(chat)
     return messages if tokenizer.chat_template is None else _rendered(tokenizer, messages)[1]
 
 

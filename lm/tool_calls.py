@@ -81,11 +81,39 @@ def quoted(result: str) -> str:
     return _SPEECH.sub("&lt;", result)
 
 
-def as_text(chat: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """A chat for who takes texts only: tools stand in the system message, as `described`."""
-    messages = [dict(message) for message in chat]
+def written(
+    chat: Sequence[Mapping[str, Any]], syntax: Syntax, takes_results: bool
+) -> list[dict[str, Any]]:
+    """A chat whose demos call tools (roles `calls`, `tool`), with those calls as the model writes
+    them and results as it reads them: of role `tool` where there is one, else a user's message."""
+    found: list[dict[str, Any]] = []
+    waiting: list[Mapping[str, Any]] = []  # results that share a user's message
+    for message in [*chat, {"role": ""}]:
+        if message["role"] == "tool" and not takes_results:
+            waiting.append(message)
+            continue
+        found += [{"role": "user", "content": told(waiting)}] if waiting else []
+        waiting = []
+        if message["role"] == "calls":
+            said = json.loads(message["content"])
+            parts = (said["content"], write_calls(said["calls"], syntax))
+            found.append({"role": "assistant", "content": "\n".join(filter(None, parts))})
+        elif message["role"] == "tool":
+            found.append({"role": "tool", "content": quoted(message["content"])})
+        else:
+            found.append(dict(message))
+    return found[:-1]
+
+
+def as_text(chat: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A chat for who takes texts only: calls of demos are written, tools `described`."""
+    return in_system(written(chat, "hermes", takes_results=False))
+
+
+def in_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chat whose tools stand in the system message, as `described`."""
     if not messages or messages[0]["role"] != "tools":
-        return messages
+        return [*messages]
     words = described(json.loads(messages[0]["content"]))
     rest = messages[1:]
     if rest and rest[0]["role"] == "system":

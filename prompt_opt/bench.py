@@ -22,6 +22,7 @@ from evaluation.judge import judge
 from evaluation.types import PASS_RATES_FILE, Context
 from lm.ledger import BudgetExhausted
 from lm.types import Completion
+from prompt_opt.acting import shown_answer
 from prompt_opt.adapter import PlainPredict, asked, prompt_of
 from prompt_opt.answers import Answer
 from prompt_opt.board import Board, Candidate, Form
@@ -84,7 +85,8 @@ class Bench:
         """The example as DSPy's. It shows nothing that a proposer should not see: a name that
         begins with `dspy_` is left out of its items."""
         fields = {name: example.inputs[name] for name in self.start.inputs}
-        fields |= {self.start.output: example.answer, ID: example.id}
+        answer = shown_answer(self.context.score, self.start, example)
+        fields |= {self.start.output: answer, ID: example.id}
         return dspy.Example(fields).with_inputs(*self.start.inputs)
 
     def know(self, examples: Sequence[Example]) -> None:

@@ -24,6 +24,7 @@ BUILT_INS: Mapping[str, str] = {
     "banking77": "tasks.known.banking77:Banking77",
     "bikeshare": "tasks.bikeshare:BikeShare",
     "calculator": "tasks.calculator:Calculator",
+    "digit-image": "tasks.digit_image:DigitImage",
     "gsm8k": "tasks.known.gsm8k:GSM8K",
     "hotpotqa": "tasks.known.hotpotqa:HotpotQA",
     "humaneval": "tasks.humaneval:HumanEval",
