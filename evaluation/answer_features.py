@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise, takewhile
@@ -35,6 +35,9 @@ SHAPES = (
     ("has ", "ends in"),
     ("two to", "more than", "a number", "yes or", "no text"),
 )
+
+# how those begin that are said of an answer alone, and no others
+ALONE = ('says "', 'starts with "', 'has "', 'ends in "', *SHAPES[-1])
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,7 @@ def plainness(term: str) -> int:
 
 def terms(answers: pd.DataFrame) -> list[frozenset[str]]:
     """All terms of each row of `answers`, in their order."""
-    asked = [Asked.of(*row) for row in zip(answers["inputs"], answers["gold"], strict=True)]
-    said = [answer_text(text) for text in answers["answer"]]
+    asked, said = _asked(answers), _said(answers)
     return [
         frozenset([*related(a, text), *alone(text)]) for a, text in zip(asked, said, strict=True)
     ]
@@ -89,13 +91,37 @@ def reference(answers: pd.DataFrame) -> list[frozenset[str]]:
     Terms that relate an answer come from the row's answer put with the question of a row half the
     frame away, the others from the row's gold answer. Rows are to be in no telling order.
     """
-    asked = [Asked.of(*row) for row in zip(answers["inputs"], answers["gold"], strict=True)]
+    asked = _asked(answers)
     other = [asked[(i + len(asked) // 2) % len(asked)] for i in range(len(asked))]
-    said = [answer_text(text) for text in answers["answer"]]
+    said = _said(answers)
     return [
         frozenset([*related(o, text), *alone(own.gold)])
         for o, own, text in zip(other, asked, said, strict=True)
     ]
+
+
+def having(rule: Sequence[str], answers: pd.DataFrame) -> list[bool]:
+    """Of each row of `answers`, whether all terms of `rule` are among its `terms`.
+
+    In a tenth of the time: a row is related to its question only where that may decide.
+    """
+    by_itself = {term for term in rule if term.startswith(ALONE)}
+    rest = set(rule) - by_itself
+    said = _said(answers)
+    held = [by_itself.issubset(_alone(text)) for text in said]
+    if not rest:
+        return held
+    rows = zip(held, answers["inputs"].tolist(), answers["gold"].tolist(), said, strict=True)
+    return [ok and rest.issubset(_related(Asked.of(i, g), text)) for ok, i, g, text in rows]
+
+
+def _asked(answers: pd.DataFrame) -> list[Asked]:
+    rows = zip(answers["inputs"].tolist(), answers["gold"].tolist(), strict=True)
+    return [Asked.of(*row) for row in rows]
+
+
+def _said(answers: pd.DataFrame) -> list[str]:
+    return [answer_text(text) for text in answers["answer"].tolist()]
 
 
 def _related(asked: Asked, answer: str) -> Iterator[str]:

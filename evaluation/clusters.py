@@ -26,7 +26,7 @@ from scipy import stats
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from evaluation.answer_features import plainness, reference, terms
+from evaluation.answer_features import having, plainness, reference, terms
 from evaluation.discovery import FDR, LEVEL, Half, in_discovery_half
 from evaluation.exact import holm, upper_tail
 
@@ -94,7 +94,7 @@ def clusters(answers: pd.DataFrame) -> list[Cluster]:
 
 def rule_holds(rule: Sequence[str], answers: pd.DataFrame) -> np.ndarray:
     """Of which of `answers` all terms of a cluster's rule hold: a mask, in their order."""
-    return _holds(rule, terms(answers))
+    return np.array(having(rule, answers), dtype=bool)
 
 
 def _holds(rule: Sequence[str], terms_A: Sequence[frozenset[str]]) -> np.ndarray:

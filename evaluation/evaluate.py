@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluation.environment import toolboxes
-from evaluation.judge import judge
+from evaluation.judge import judge_all
 from evaluation.types import Enough, EvalRecord, Progress, ScoreFunction
 from lm.ledger import Purpose, Stopwatch
 from lm.turns import Tools, converse
@@ -60,10 +60,14 @@ def evaluate(
             if choose is not None:
                 rows = choose(asked, chats, rows)
         seconds = watch.seconds / max(1, sum(map(len, rows)))
-        for example, row in zip(asked, rows, strict=True):
-            for sample, completion in enumerate(row):
-                judged = judge(score, prompt, example, completion)
-                records.append(record_of(split, example, sample, judged, completion, seconds))
+        answers = [
+            (example, sample, completion)
+            for example, row in zip(asked, rows, strict=True)
+            for sample, completion in enumerate(row)
+        ]
+        scores = judge_all(score, prompt, [(example, answer) for example, _, answer in answers])
+        for (example, sample, completion), judged in zip(answers, scores, strict=True):
+            records.append(record_of(split, example, sample, judged, completion, seconds))
         if progress is not None:
             progress(start + len(asked), len(examples), score=mean_score(records))
         if enough is not None and enough(records, len(examples)):

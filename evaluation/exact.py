@@ -24,11 +24,15 @@ def upper_tail(k: object, n: object, failing: object, total: object) -> np.ndarr
     out_T = np.ones_like(k_T)
     k_S, n_S, f_S, t_S = (x[above_T] for x in (k_T, n_T, f_T, t_T))
     log_first_S = log_choose(f_S, k_S) + log_choose(t_S - f_S, n_S - k_S) - log_choose(t_S, n_S)
-    term_S, sum_S, i_S = np.ones_like(k_S), np.ones_like(k_S), k_S.copy()
-    while (term_S > 1e-16 * sum_S).any():  # above the mean the terms fall geometrically
-        up_S = np.maximum((f_S - i_S) * (n_S - i_S), 0)
-        term_S = term_S * up_S / ((i_S + 1) * (t_S - f_S - n_S + i_S + 1))
-        sum_S, i_S = sum_S + term_S, i_S + 1
+    sum_S, term = np.ones_like(k_S), np.ones_like(k_S)
+    place: np.ndarray = np.arange(len(k_S))
+    i, f, n, t = k_S, f_S, n_S, t_S
+    while len(place):  # above the mean the terms fall geometrically
+        term = term * np.maximum((f - i) * (n - i), 0) / ((i + 1) * (t - f - n + i + 1))
+        sum_S[place] += term
+        goes_on = term > 1e-16 * sum_S[place]
+        place = place[goes_on]
+        term, i, f, n, t = (x[goes_on] for x in (term, i + 1, f, n, t))
     out_T[above_T] = np.minimum(1.0, np.exp(log_first_S) * sum_S)
     return out_T.reshape(shapes[0].shape)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import numbers
+import os
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,17 @@ def judge(score: ScoreFunction, prompt: Prompt, example: Example, completion: Co
     return judge_answer(scorer(score, completion), example, answer, completion)
 
 
+def judge_all(
+    score: ScoreFunction, prompt: Prompt, rows: Sequence[tuple[Example, Completion]]
+) -> list[Score]:
+    """`judge` for each row, in order; several at once where the scorer says `side_by_side = True`,
+    as those do that wait for another process."""
+    if not getattr(score, "side_by_side", False):
+        return [judge(score, prompt, *row) for row in rows]
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda row: judge(score, prompt, *row), rows))
+
+
 def judge_answer(
     score: ScoreFunction,
     example: Example,
@@ -114,6 +127,8 @@ def _checked(given: Any) -> Score:
         text = getattr(given, name)
         if not isinstance(text, str) and not (name == "failure" and text is None):
             raise TypeError(f"Score.{name} is {text!r}, not a string")
+    if given.tests is not None and not 0 <= given.tests <= 1:
+        raise ValueError(f"Score.tests is {given.tests!r}, not a share in [0, 1]")
     return replace(given, value=float(given.value), correct=bool(given.correct))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments import verbs
+from experiments.collect_options import add_collect
 from experiments.environment import pin_threads, stray_packages
 from experiments.errors import SpecError
 from lm.ranks import is_first_to_fail, world
@@ -26,17 +27,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 TABLES = (
     *("summary", "pairs", "seeds", "samples", "failures", "flow", "links", "slices", "cost"),
     *("curves", "audits", "attribution", "reads", "stopped", "recheck", "error_types"),
-    *(
-        "error_types_by_arm",
-        "error_examples",
-        "format",
-        "tool_use",
-        "budget",
-        "allocation",
-        "efficiency",
-    ),
+    *("error_types_by_arm", "error_examples", "format", "resistance", "tool_use"),
+    *("budget", "allocation", "efficiency"),
     "dev_curves",
 )
+WALL = "of the sandbox: run code without it (network, filesystem, processes, syscalls)"
 COMPARED = ("pairs", "flow", "links")
 
 
@@ -60,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _add_policies(verb)
     _add_reward_train(verb)
     _add_reward_check(verb)
+    add_collect(verb)
     _add_tasks(verb)
     return main
 
@@ -138,6 +134,9 @@ def _add_policies(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     evaluation.add_argument("--limit", type=_positive, help="only the first N examples")
     evaluation.add_argument("--max-tokens", type=_positive, help="default: the run's, else 32")
     evaluation.add_argument("--device", default="auto")
+    evaluation.add_argument(
+        "--allow-missing", action="append", default=[], metavar="WALL", help=WALL
+    )
     evaluation.set_defaults(do=verbs.evaluate)
 
     again = verb.add_parser("recheck", help="the arms of a run on test examples it has not seen")
@@ -240,6 +239,7 @@ def _add_tasks(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     check = verb.add_parser("check", help="verify a task: gold answers, splits, scorer")
     check.add_argument("task", help="file.py[:NAME], data.jsonl, task.yaml or a name")
     check.add_argument("--prompt", type=Path, help="a prompt.json: does it hold dev or test?")
+    check.add_argument("--allow-missing", action="append", default=[], metavar="WALL", help=WALL)
     check.set_defaults(do=verbs.check)
 
     doctor = verb.add_parser("doctor", help="what is installed, what is missing")

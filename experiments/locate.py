@@ -11,13 +11,18 @@ from typing import Any
 
 from reward_models.config import JudgeReward, dump_reward, parse_reward, singles
 from reward_models.mentions import Mention, mentions, relocated
-from tasks.load import BUILT_INS
+from tasks.load import BUILT_INS, FAMILIES
 
 _FILE = re.compile(r"(?P<file>.+\.(?:py|jsonl|csv|yaml|yml|json|md|txt))(?P<name>:\w+)?")
 
 
 def locate_task(name: str, base: Path) -> str:
     """`name` with its file as found beside the spec (in `base`), else as it is."""
+    family, colon, rest = name.partition(":")
+    if colon and family in FAMILIES:
+        file, at, member = rest.partition("@")
+        beside = _beside(file, base)
+        return f"{family}:{beside}{at}{member}" if os.path.isfile(beside) else name
     match = _FILE.fullmatch(name)
     if name in BUILT_INS or match is None:
         return name

@@ -26,6 +26,7 @@ from lm.source import resolve, weights_fingerprint
 from lm.types import LanguageModel, Sampling
 from tasks.leaks import check_prompt
 from tasks.load import load_task, task_hash
+from tasks.sandbox import settle
 from tasks.splits import check_disjoint, required_split
 from tasks.types import Example, Prompt, Task, TaskError
 
@@ -108,6 +109,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     sampling = spec.sampling.build()
     around = surroundings(spec.model.device, spec.model.dtype)
     task = load_task(locate_task(spec.task, base))
+    walls = settle(task, spec.sandbox.allow_missing if spec.sandbox else ())
     splits: dict[Any, list[Example]] = {
         "train": required_split(task, "train", spec.splits.train),
         "dev": required_split(task, "dev", spec.splits.dev),
@@ -144,7 +146,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         weights=weights,
         parameters=count_parameters(folder),
         sampling=sampling,
-        surroundings=around,
+        surroundings={**around, "sandbox": walls} if walls else around,
         pictures=pictures,
         overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),
         refuse_leaks=partial(

@@ -16,6 +16,7 @@ price_per_hour: 2.5                        # of the machine, in $: the cost tabl
 budget: {rollouts: 5000}                   # what each arm may spend along its chain, at most
 allocate: halving                          # cheap rungs first; the best half on dev goes on
 report_to: [tensorboard]                   # or trackio, mlflow, wandb; the run folder has it all
+sandbox: {allow_missing: [network]}        # a task that runs code may do without this wall
 stop_early: true                           # on test, who is clearly worse is asked no further
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -84,6 +85,12 @@ class SamplingSpec(_Section):
         return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})
 
 
+class SandboxSpec(_Section):
+    """For tasks that run what a model writes: walls (`tasks.sandbox.WALLS`) that may be missing."""
+
+    allow_missing: list[Literal["network", "filesystem", "processes", "syscalls"]] = []
+
+
 class Step(_Section):
     """One method of an arm's chain, resolved: its name in the spec, its kind, all its options."""
 
@@ -117,6 +124,7 @@ class ExperimentSpec(_Section):
     allocate: AllocateSpec | None = None
     stop_early: StopEarlySpec | None = None
     allow_overlap: bool = False
+    sandbox: SandboxSpec | None = None
     report_to: list[Tracker] = []
 
     @field_validator("report_to", mode="before")

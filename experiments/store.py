@@ -326,7 +326,7 @@ def _trained(spec: Any) -> Any:
     there as null was unknown to older specs."""
     if not isinstance(spec, dict):
         return spec
-    aside = ("attribution", "price_per_hour", "allow_overlap", "report_to")
+    aside = ("attribution", "price_per_hour", "allow_overlap", "report_to", "sandbox")
     return {key: value for key, value in spec.items() if key not in aside and value is not None}
 
 

@@ -179,12 +179,14 @@ def tasks(options: Namespace) -> int:
     """The tasks that can be named, one a line, and the other spellings."""
     from importlib.metadata import entry_points
 
-    from tasks.load import BUILT_INS, ENTRY_POINTS
+    from tasks.load import BUILT_INS, ENTRY_POINTS, FAMILIES
 
     for name, where in BUILT_INS.items():
         print(f"{name}  (built in, {where})")
     for point in entry_points(group=ENTRY_POINTS):
         print(f"{point.name}  (installed, {point.value})")
+    for family, where in FAMILIES.items():
+        print(f"{family}:NAME  (built in, {where})")
     print("or: file.py[:NAME], package.module:NAME, data.jsonl, data.csv, task.yaml")
     return 0
 
@@ -193,8 +195,10 @@ def check(options: Namespace) -> int:
     """Verify a task, and a prompt for it; exit 1 when a check fails. A warning is no failure."""
     from tasks.check import check_prompt_file, check_task
     from tasks.load import load_task
+    from tasks.sandbox import settle
 
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     findings = check_task(task, options.task)
     if options.prompt:
         from experiments.saved import prompt_from_file
@@ -235,12 +239,14 @@ def evaluate(options: Namespace) -> int:
     from experiments.spec import ModelSpec
     from lm.types import Sampling
     from tasks.load import load_task
+    from tasks.sandbox import settle
     from tasks.splits import required_split
     from tasks.types import Prompt
 
     if (options.run is None) != (options.arm is None):
         raise SpecError("--run and --arm go together; write both")
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     if options.run is not None:
         saved = policy_of_arm(options.run, options.arm)
     else:
@@ -307,6 +313,13 @@ def chat(options: Namespace) -> int:
     from experiments.chat import chat as talk
 
     return talk(options)
+
+
+def collect(options: Namespace) -> int:
+    """A task from data; see experiments/collect.py."""
+    from experiments.collect import collect_verb
+
+    return collect_verb(options)
 
 
 def doctor(options: Namespace) -> int:

@@ -20,6 +20,7 @@ from reports.load import ReportError, Run, load_run
 from reports.reads import reads, stopped
 from reports.recheck import recheck
 from reports.report import TABLES, recommendation, report_markdown, table
+from reports.resistance import resistance
 from reports.runs import Runs, load
 from reports.samples import samples
 from reports.shown import styled
@@ -58,6 +59,7 @@ __all__ = [
     "recheck",
     "recommendation",
     "report_markdown",
+    "resistance",
     "samples",
     "seeds",
     "slices",

@@ -13,6 +13,7 @@ from reports.error_types import BY_ARM, ERROR_TYPES, EXAMPLES
 from reports.format_split import FORMAT
 from reports.reads import READS, STOPPED
 from reports.recheck import RECHECK
+from reports.resistance import RESISTANCE
 from reports.rollouts import OF
 from reports.runs import EMPTY, RECORDS, ROLLOUTS
 from reports.samples import SAMPLES
@@ -25,6 +26,7 @@ _OF_A_RUN: dict[str, tuple[str, ...]] = {
     "pairs": PAIRS,
     "seeds": SEEDS,
     "samples": SAMPLES,
+    "resistance": RESISTANCE,
     "failures": FAILURES,
     "error_types": ERROR_TYPES,
     "error_types_by_arm": BY_ARM,

@@ -50,6 +50,7 @@ _HEADINGS |= {f"{name}_effect": f"{name} (points)" for name in _EFFECTS}
 _HEADINGS |= {f"{name}_p": "p" for name in _EFFECTS}  # it stands right of its effect
 _BOUNDS = {"score": ("ci_low", "ci_high"), "delta": ("delta_low", "delta_high")}
 _BOUNDS |= {"mean_at_k": ("mean_low", "mean_high"), "pass_at_k": ("pass_low", "pass_high")}
+_BOUNDS |= {name: (f"{name}_low", f"{name}_high") for name in ("resisted", "over_refused")}
 _BOUNDS |= {f"{name}_effect": (f"{name}_low", f"{name}_high") for name in _EFFECTS}
 _DIFFERENCES = {
     "delta",
@@ -63,7 +64,7 @@ _DIFFERENCES = {
 }
 _SHARES = {
     "test_score",
-    *("calling", "malformed", "refused", "failed", "unanswered"),
+    *("calling", "malformed", "invalid", "failed", "unanswered"),
     "score",
     "share",
     "rate",
@@ -72,6 +73,7 @@ _SHARES = {
     "mean_at_k",
     "pass_at_k",
     *("dev_start", "dev_end", "best_dev", "area"),
+    *("resisted", "followed", "refused", "derailed", "twin_score", "over_refused"),
     "base",
     "tuned_prompt",
     "tuned_weights",

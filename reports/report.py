@@ -26,6 +26,7 @@ from reports.reads import reads, reads_markdown, stopped
 from reports.recheck import recheck
 from reports.recommendation import paragraph
 from reports.render import FORMATS, Format, render
+from reports.resistance import resistance
 from reports.samples import samples
 from reports.tables import best_arm, pair, pairs, seeds, shared_seeds, summary
 from reports.tool_use import tool_use
@@ -53,6 +54,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "pairs": pairs,
     "seeds": seeds,
     "samples": samples,
+    "resistance": resistance,
     "failures": failures,
     "error_types": error_types,
     "error_types_by_arm": error_types_by_arm,
@@ -164,6 +166,8 @@ def report_markdown(run: Run) -> str:
         parts.append(_section("Every seed", seeds(run)))
     if not (several := samples(run)).empty:
         parts.append(_section("Several answers to an example", several))
+    if not (attacked := resistance(run)).empty:
+        parts.append(_section("Attacks, and their harmless twins", attacked))
     if not (effects := attribution(run)).empty:
         parts.append(_section("Weights or prompt", effects))
         parts.append(_in_words(run, "markdown"))

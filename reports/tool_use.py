@@ -13,9 +13,9 @@ from tasks.tools import calls_of, unanswered
 
 TOOL_USE = (
     *("arm", "seed", "n", "turns", "tool_calls"),
-    *("calling", "malformed", "refused", "failed", "unanswered"),
+    *("calling", "malformed", "invalid", "failed", "unanswered"),
 )
-REFUSED = ("unknown_tool", "bad_arguments")
+INVALID = ("unknown_tool", "bad_arguments")
 
 
 @once_a_run
@@ -46,7 +46,7 @@ def _counted(text: str) -> Counter[str]:
         tool_calls=len(calls),
         calling=bool(calls) or left,
         malformed="malformed_call" in errors or "malformed" in transcript[-1],
-        refused=not errors.isdisjoint(REFUSED),
+        invalid=not errors.isdisjoint(INVALID),
         failed="tool_error" in errors,
         unanswered=left,
     )

@@ -39,7 +39,7 @@ from reward_models.config_formats import (
 from reward_models.types import RewardError
 from tasks.text import nearest
 
-BUILT_IN = ("task", "contains", "closeness", "numeric", "json_fields")  # all of them read gold
+BUILT_IN = ("task", "tests", "contains", "closeness", "numeric", "json_fields")  # all read gold
 MAJORITY = "majority"  # for best_of alone: no reward, but a vote (reward_models/best_of.py)
 PENALTIES = ("overlong", "repetition")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"

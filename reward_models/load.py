@@ -22,7 +22,7 @@ from reward_models.config import (
 )
 from reward_models.config_formats import Format
 from reward_models.formats import format_reward
-from reward_models.partial import CREDITS, PartialCredit
+from reward_models.partial import CREDITS, PartialCredit, TestsPassed
 from reward_models.task import TaskReward
 from reward_models.types import RewardError, RewardModel
 from reward_models.user import UserReward
@@ -99,6 +99,8 @@ def _load_single(reward: AnyReward, task: TaskReward, ledger: Ledger | None) -> 
     assert isinstance(reward, str), "compositions hold no compositions"
     if reward == "task":
         return task
+    if reward == "tests":
+        return TestsPassed(task)
     if reward in CREDITS:
         return PartialCredit(task, CREDITS[reward])
     if match := FUNCTION.fullmatch(reward):

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from reward_models.task import TaskReward
-from reward_models.types import Turns, example_ids, find, reply
+from reward_models.types import RewardError, Turns, example_ids, find, reply
 from tasks.scorers import read_number
 from tasks.text import MAX_CHARS, contains, normalize
 from tasks.types import Example, Score
@@ -60,6 +60,37 @@ class PartialCredit:
             return 1.0
         example = find(self.task.examples, example_id, self.__name__)
         return max((self.credit(text, form) for form in accepted(example)), default=0.0)
+
+
+@dataclass(frozen=True)
+class TestsPassed:
+    """1 if the task says correct, else half the share of the task's own tests that hold.
+
+    None where the scorer failed. Raises RewardError for a task whose scores name no share.
+    """
+
+    task: TaskReward
+
+    __name__ = "tests"
+    __test__ = False  # for pytest: it is none
+
+    def __call__(
+        self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
+    ) -> list[float | None]:
+        ids = example_ids(columns, len(completions), self.__name__)
+        return [self._reward(score) for score in self.task.judged(completions, ids)]
+
+    def _reward(self, score: Score) -> float | None:
+        if score.failure == "error":
+            return None
+        if score.correct:
+            return 1.0
+        if score.tests is None:
+            raise RewardError(
+                "reward tests: the task's scores name no share of tests that hold (Score.tests); "
+                "write another reward, such as closeness"
+            )
+        return MOST * score.tests
 
 
 def accepted(example: Example) -> list[str]:

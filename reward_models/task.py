@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.judge import judge
+from evaluation.judge import judge_all
 from evaluation.types import ScoreFunction
 from lm.types import Completion
 from reward_models.types import Turns, example_ids, find, reply
@@ -35,11 +35,12 @@ class TaskReward:
 
     def judged(self, completions: Sequence[Turns], example_id: Sequence[str]) -> list[Score]:
         """The whole Score of each completion."""
-        rows = zip(completions, example_id, strict=True)
-        return [self._judge(turns, key) for turns, key in rows]
+        rows = [
+            (find(self.examples, key, "task"), self._answer(turns))
+            for turns, key in zip(completions, example_id, strict=True)
+        ]
+        return judge_all(self.score, self.prompt, rows)
 
-    def _judge(self, turns: Turns, example_id: str) -> Score:
-        example = find(self.examples, example_id, "task")
+    def _answer(self, turns: Turns) -> Completion:
         acted = () if isinstance(turns, str) or not self.prompt.tools else tuple(turns)
-        answer = Completion(reply(turns), (), (), "stop", 0, transcript=acted)
-        return judge(self.score, self.prompt, example, answer)
+        return Completion(reply(turns), (), (), "stop", 0, transcript=acted)

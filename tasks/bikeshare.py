@@ -10,17 +10,15 @@ the pair, looks after. The stored split was dealt once, by SHA-256 of the text w
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.text import contains, normalize, shorten
-from tasks.types import Example, Score, SplitName, Task
+from tasks.labels import LabelTask
+from tasks.types import Example, SplitName
 
 DATA = Path(__file__).with_suffix(".jsonl")
-WORD = re.compile(r"[^\W\d_]+")
 
 TEAMS: Mapping[str, str] = {
     "billing": "money already taken or demanded: a wrong sum, a refund, a receipt",
@@ -33,7 +31,6 @@ TEAMS: Mapping[str, str] = {
     "stolen": "a bike of ours was stolen, is missing, or turned up where it does not belong",
 }
 PAIRS = (("billing", "plans"), ("repair", "accident"), ("station", "supply"), ("lost", "stolen"))
-SIBLING = {team: other for a, b in PAIRS for team, other in ((a, b), (b, a))}
 
 FAILURES = {
     "empty": "There is no word in the answer.",
@@ -44,29 +41,30 @@ FAILURES = {
     "confused_pair": "The other team of the pair (stolen: lost).",
     "wrong_pair": "A team of another pair (stolen: billing).",
 }
+ADVICE = {
+    "empty": "The answer is empty",
+    "extra_text": "The answer must be the team's name and nothing else",
+    "several": "Name one team only",
+    "invented": "There is no such team",
+    "no_choice": "The answer must name a team, not reply to the message",
+}
 
 
-class BikeShare(Task):
+class BikeShare(LabelTask):
     """424 train, 112 dev and 184 test messages; as many of each team; 42 % hard in each."""
 
     name = "bikeshare"
     instruction = "Choose the team that should get the message. Answer with one word."
     inputs = ("message", "choices")  # a 135M model told the choices in the instruction chats
     output = "team"
+    labels, pairs, wrong = TEAMS, PAIRS, "wrong_pair"
     failure_classes = FAILURES
-    format_failures = ("empty", "extra_text", "several", "invented", "no_choice")
+    advice = ADVICE
+    told = 'this message goes to "{label}" ({about}).'
     files = (DATA,)
 
     def split(self, name: SplitName) -> Sequence[Example]:
         return tuple(_build_example(row) for row in _read_rows() if row["split"] == name)
-
-    def score(self, example: Example, text: str) -> Score:
-        answer = normalize(text)
-        if answer == example.answer:
-            return Score(1.0, True, answer=answer)
-        named = [team for team in TEAMS if contains(answer, team)]
-        failure = _classify(example.answer, answer, named)
-        return Score(0.0, False, failure, _feedback(example, failure, named), shorten(answer))
 
 
 @cache
@@ -79,28 +77,3 @@ def _build_example(row: Mapping[str, Any]) -> Example:
     pair = "/".join(next(pair for pair in PAIRS if team in pair))
     meta = {"team": team, "pair": pair, "hard": row["hard"], "words": len(text.split())}
     return Example(row["id"], {"message": text, "choices": " / ".join(TEAMS)}, team, meta)
-
-
-def _classify(right: str, answer: str, named: Sequence[str]) -> str:
-    """The first class that fits. Which team was meant counts for more than words around it."""
-    words = WORD.findall(answer)
-    if not words:
-        return "empty"
-    if not named:
-        return "invented" if len(words) <= 2 else "no_choice"
-    if len(named) > 1:
-        return "several"
-    if named[0] == right:
-        return "extra_text"
-    return "confused_pair" if named[0] == SIBLING[right] else "wrong_pair"
-
-
-def _feedback(example: Example, failure: str, named: Sequence[str]) -> str:
-    why = {
-        "empty": "The answer is empty",
-        "extra_text": "The answer must be the team's name and nothing else",
-        "several": "Name one team only",
-        "invented": "There is no such team",
-        "no_choice": "The answer must name a team, not reply to the message",
-    }.get(failure) or f'"{named[0]}" is for another matter ({TEAMS[named[0]]})'
-    return f'{why}: this message goes to "{example.answer}" ({TEAMS[example.answer]}).'

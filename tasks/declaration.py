@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ ANSWER_ONLY = "Answer with the answer only."
 class Declaration:
     """A task as data. Column names refer to the data file.
 
-    `data` is one file, or one for each split. Without a `split` column, rows of one file are dealt
-    into splits by a hash of their inputs and `seed`. `inputs` () means every column left over.
+    `data` is one file, one for each split, or a Hub dataset, hub:owner/name, with its `config`,
+    `revision` and names for `splits`; what it has no split for is cut from its train. Without a
+    `split` column, rows of one file are dealt into splits by a hash of their inputs and `seed`.
+    `inputs` () means every column left over.
     `format_failures` None means those of the scorer, [] none.
     """
 
-    data: Path | Mapping[SplitName, Path]
+    data: Path | Mapping[SplitName, Path] | str
     name: str = ""
     instruction: str = ANSWER_ONLY
     inputs: tuple[str, ...] = ()
@@ -37,9 +39,13 @@ class Declaration:
     pattern: str = ""
     format_failures: tuple[str, ...] | None = None
     seed: int = 0
+    config: str = ""
+    revision: str = ""
+    splits: Mapping[SplitName, str] = field(default_factory=dict)
 
 
-KEYS = tuple(field.name for field in fields(Declaration))
+KEYS = tuple(key.name for key in fields(Declaration))
+OF_HUB = ("config", "revision", "splits")
 LISTS = ("inputs", "meta", "choices", "format_failures")
 
 
@@ -76,12 +82,18 @@ def declare(raw: Mapping[str, Any], where: Path) -> Declaration:
         name = values["scorer"]
         hint = nearest(name, SCORERS)
         raise TaskError(f'{where}: unknown scorer "{name}"{hint}: one of {", ".join(SCORERS)}')
-    return Declaration(**values)
+    declared = Declaration(**values)
+    for key in OF_HUB:
+        if key in raw and not isinstance(declared.data, str):
+            raise TaskError(f"{where}: {key} is for Hub datasets; write data: hub:owner/name")
+    return declared
 
 
 def _read_value(key: str, value: Any, where: Path) -> Any:
     if key == "data":
         return _read_data(value, where)
+    if key == "splits":
+        return _read_splits(value, where)
     if key == "seed":
         if type(value) is not int:
             raise TaskError(f"{where}: seed must be a whole number, not {value!r}")
@@ -108,12 +120,24 @@ def _read_text(key: str, value: Any, where: Path) -> str:
     return str(value)
 
 
-def _read_data(value: Any, where: Path) -> Path | Mapping[SplitName, Path]:
+def _read_splits(value: Any, where: Path) -> Mapping[SplitName, str]:
+    if not isinstance(value, dict) or "train" not in value or not set(value) <= set(SPLITS):
+        raise TaskError(
+            f"{where}: splits must name the dataset's, such as {{train: train, dev: validation, "
+            "test: test}; train is needed"
+        )
+    return {s: _read_text("splits", value[s], where) for s in SPLITS if s in value}
+
+
+def _read_data(value: Any, where: Path) -> Path | Mapping[SplitName, Path] | str:
+    if isinstance(value, str) and value.startswith("hub:"):
+        return value
     if isinstance(value, str | Path):
         return where.parent / Path(value).expanduser()
     if not isinstance(value, dict) or set(value) != set(SPLITS):
         raise TaskError(
-            f"{where}: data must be one file, or {{train: a.jsonl, dev: b.jsonl, test: c.jsonl}}"
+            f"{where}: data must be one file, hub:owner/name, or {{train: a.jsonl, "
+            "dev: b.jsonl, test: c.jsonl}"
         )
     return {
         s: where.parent / Path(_read_text("data", value[s], where)).expanduser() for s in SPLITS

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.declaration import Declaration, declare, read_yaml
+from tasks.hub_data import Rows, read_hub
+from tasks.json_scorer import read_json
 from tasks.rows import SAMPLE, Row, read_rows
 from tasks.scorers import Scorer, build_scorer, read_number
-from tasks.text import fold, nearest
+from tasks.text import fold, nearest, shorten
 from tasks.types import SPLITS, Example, Score, SplitName, Task, TaskError
 
 DEV_SHARE, TEST_SHARE = 0.2, 0.3  # train gets the rest
@@ -28,6 +30,7 @@ class FileTask(Task):
     files: tuple[Path, ...]
     inputs: tuple[str, ...]
     output: str
+    read: str = ""  # what is no file: a Hub dataset, with a hash of its rows
 
     def __post_init__(self) -> None:
         self.failure_classes = self.scorer.failures
@@ -59,39 +62,55 @@ def from_file(path: str | Path, **options: Any) -> Task:
 
 def build_task(spec: Declaration, files: tuple[Path, ...] = ()) -> Task:
     """Read the data and put the task together. `files` are the files the declaration is from."""
-    paths: Mapping[SplitName, Path] | Mapping[None, Path]
-    paths = spec.data if isinstance(spec.data, Mapping) else {None: spec.data}
-    files = (*files, *paths.values())
-    rows: Rows = [(split, row) for split, path in paths.items() for row in read_rows(path)]
+    rows, files, read = _read_data(spec, files)
     inputs = spec.inputs or _find_inputs(spec, rows[0][1])
     _check_columns(spec, inputs, rows[0][1])
     examples = [_build_example(spec, inputs, row, n) for n, (_, row) in enumerate(rows, 1)]
     _check_ids(rows, examples)
-    scorer = _build_scorer(spec, rows, examples, files[0])
-    if None not in paths:
-        names = [split for split, _ in rows]
-    elif spec.split in rows[0][1].columns:
-        names = [_read_split(spec, row) for _, row in rows]
-    else:
-        # by hash as well, so that the first n rows of a sorted file are as good as any
-        examples.sort(key=lambda example: _rank(example, spec.seed))
-        names = _deal(examples, spec)
-    dealt: dict[SplitName, tuple[Example, ...]] = {
-        s: tuple(e for n, e in zip(names, examples, strict=True) if n == s) for s in SPLITS
-    }
+    scorer = _build_scorer(spec, rows, examples, files[0] if files else spec.data)
+    dealt = _dealt(spec, rows, examples)
     _check_filled(spec, dealt)
     return FileTask(
         name=spec.name,
         instruction=spec.instruction,
         inputs=inputs,
-        output=spec.output or spec.answer,
+        output=spec.output or (spec.answer.partition(".")[0] if read else spec.answer),
         scorer=scorer,
         examples=dealt,
         files=files,
+        read=read,
     )
 
 
-Rows = list[tuple[SplitName | None, Row]]
+def _read_data(spec: Declaration, files: tuple[Path, ...]) -> tuple[Rows, tuple[Path, ...], str]:
+    """The rows, with their split where the data says so; the files; what else was read."""
+    if isinstance(spec.data, str):
+        rows, read = read_hub(spec, str(files[0] if files else spec.data))
+        return rows, files, read
+    paths: Mapping[SplitName, Path] | Mapping[None, Path]
+    paths = spec.data if isinstance(spec.data, Mapping) else {None: spec.data}
+    rows: Rows = [(split, row) for split, path in paths.items() for row in read_rows(path)]
+    return rows, (*files, *paths.values()), ""
+
+
+def _dealt(
+    spec: Declaration, rows: Rows, examples: Sequence[Example]
+) -> dict[SplitName, tuple[Example, ...]]:
+    """The examples of each split: as the rows say, else as their column says, else by hash."""
+    of_column = not isinstance(spec.data, str) and spec.split in rows[0][1].columns
+    dealt: dict[SplitName, list[Example]] = {split: [] for split in SPLITS}
+    free = []
+    for (split, row), example in zip(rows, examples, strict=True):
+        if split is None and of_column:
+            split = _read_split(spec, row)
+        (free if split is None else dealt[split]).append(example)
+    # by hash as well, so that the first n rows of a sorted file are as good as any
+    free.sort(key=lambda example: _rank(example, spec.seed))
+    if free:
+        missing: list[SplitName] = [split for split in SPLITS if not dealt[split]]
+        for split, example in zip(_deal(free, spec.seed, missing), free, strict=True):
+            dealt[split].append(example)
+    return {split: tuple(inside) for split, inside in dealt.items()}
 
 
 def _find_inputs(spec: Declaration, row: Row) -> tuple[str, ...]:
@@ -170,18 +189,20 @@ def _read_split(spec: Declaration, row: Row) -> SplitName:
     raise TaskError(f'{row.where}: "{spec.split}" is {value!r}; write train, dev or test')
 
 
-def _deal(examples: Sequence[Example], spec: Declaration) -> list[SplitName]:
-    """A split for each example: half train, 20 % dev, 30 % test, by hash of the folded inputs.
-
-    Rows with the same inputs go to the same split.
+def _deal(examples: Sequence[Example], seed: int, missing: Sequence[SplitName]) -> list[SplitName]:
+    """A split for each example: 20 % dev and 30 % test, where they are missing, by hash of the
+    folded inputs; the rest is train. Examples with the same inputs go to the same split.
     """
-    keys = [_rank(example, spec.seed) for example in examples]
+    keys = [_rank(example, seed) for example in examples]
     ranked = sorted(set(keys))
-    dev = max(1, round(DEV_SHARE * len(ranked)))
-    test = max(1, round(TEST_SHARE * len(ranked)))
     names: dict[str, SplitName] = dict.fromkeys(ranked, "train")
-    names |= dict.fromkeys(ranked[:dev], "dev")
-    names |= dict.fromkeys(ranked[dev : dev + test], "test")
+    start = 0
+    shares: Mapping[SplitName, float] = {"dev": DEV_SHARE, "test": TEST_SHARE}
+    for split, share in shares.items():
+        if split in missing:
+            size = max(1, round(share * len(ranked)))
+            names |= dict.fromkeys(ranked[start : start + size], split)
+            start += size
     return [names[key] for key in keys]
 
 
@@ -201,7 +222,7 @@ def _check_filled(spec: Declaration, dealt: Mapping[SplitName, Sequence[Example]
 
 
 def _build_scorer(
-    spec: Declaration, rows: Rows, examples: Sequence[Example], where: Path
+    spec: Declaration, rows: Rows, examples: Sequence[Example], where: object
 ) -> Scorer:
     golds = [example.meta.get("accepted", [example.answer]) for example in examples]
     choices = spec.choices or tuple(sorted({answer for gold in golds for answer in gold}))
@@ -215,12 +236,14 @@ def _build_scorer(
         if spec.scorer == "choice" and (odd := [g for g in gold if g not in choices]):
             hint = f"the choices are {', '.join(choices)}"
             raise TaskError(f'{row.where}: the answer "{odd[0]}" is no choice; {hint}')
+        if spec.scorer == "json" and any(read_json(g) is None for g in gold):
+            raise TaskError(f'{row.where}: the answer "{shorten(gold[0], 40)}" is no JSON')
         if spec.scorer == "number" and not all(map(read_number, gold)):
             raise TaskError(f'{row.where}: the answer "{gold[0]}" holds no number; write 42 or 3.5')
     return scorer
 
 
-def _read_format(names: tuple[str, ...], scorer: Scorer, where: Path) -> tuple[str, ...]:
+def _read_format(names: tuple[str, ...], scorer: Scorer, where: object) -> tuple[str, ...]:
     for name in names:
         if name not in scorer.failures:
             hint = nearest(name, scorer.failures)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks import scorers, text
+from tasks import json_scorer, scorers, text
 from tasks.files import FileTask, from_file
 from tasks.source import guarded, import_file, import_named, imported_names, own_names
 from tasks.text import nearest, shorten
@@ -21,12 +21,29 @@ from tasks.tools import schema_of
 from tasks.types import Task, TaskError
 
 BUILT_INS: Mapping[str, str] = {
+    "banking77": "tasks.known.banking77:Banking77",
     "bikeshare": "tasks.bikeshare:BikeShare",
     "calculator": "tasks.calculator:Calculator",
     "digit-image": "tasks.digit_image:DigitImage",
+    "gsm8k": "tasks.known.gsm8k:GSM8K",
+    "hotpotqa": "tasks.known.hotpotqa:HotpotQA",
+    "humaneval": "tasks.humaneval:HumanEval",
+    "ifeval": "tasks.known.ifeval:IFEval",
+    "ifeval-loose": "tasks.known.ifeval:IFEvalLoose",
     "inflection": "tasks.inflection:Inflection",
+    "injection": "tasks.injection:Injection",
+    "json-extraction": "tasks.known.json_extraction:JsonExtraction",
+    "math500": "tasks.known.math500:Math500",
     "questions": "tasks.questions:Questions",
     "sql": "tasks.sql:Sql",
+    "ticket-routing": "tasks.known.ticket_routing:TicketRouting",
+}
+# Spelled PREFIX:REST; the class gets the whole name and reads the rest itself.
+FAMILIES: Mapping[str, str] = {
+    "inspect": "tasks.adapters.inspect:InspectTask",
+    "lm-eval": "tasks.adapters.lm_eval:LMEvalTask",
+    "reasoning": "tasks.known.reasoning:Reasoning",
+    "verifiers": "tasks.adapters.verifiers:VerifiersTask",
 }
 HOUSE = Path(__file__).resolve().parent  # our own tasks import nothing of a user's
 ENTRY_POINTS = "tasklift.tasks"
@@ -39,11 +56,14 @@ _origins: dict[int, tuple[Task, Path]] = {}
 def load_task(name: str) -> Task:
     """The task that `name` spells. Tried in this order:
 
-    `path/file.py[:NAME]`, `pkg.mod:NAME`, a .jsonl, .csv or .yaml file, a built-in name, an entry
-    point of the group `tasklift.tasks`. NAME is a Task class (called without arguments), an
-    instance, or a function without arguments that returns one; a file that defines a single Task
-    needs no NAME. Raises TaskError, one line that lists what there is.
+    a prefix of `FAMILIES`, `path/file.py[:NAME]`, `pkg.mod:NAME`, a .jsonl, .csv or .yaml file, a
+    built-in name, an entry point of the group `tasklift.tasks`. NAME is a Task class (called
+    without arguments), an instance, or a function without arguments that returns one; a file that
+    defines a single Task needs no NAME. Raises TaskError, one line that lists what there is.
     """
+    family, colon, _ = name.partition(":")
+    if colon and family in FAMILIES:
+        return _load_member(family, name)
     if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
         return _load_from(import_file(Path(match[1]).expanduser()), match[2])
     if re.fullmatch(r"[\w.]+:\w+", name):
@@ -95,7 +115,7 @@ def neighbours(files: Sequence[Path]) -> list[Path]:
     waiting = [file.resolve() for file in files if file.suffix == ".py"]
     while waiting:
         file = waiting.pop()
-        if file.parent == HOUSE:
+        if HOUSE in file.parents:
             continue
         for name in imported_names(file):
             module, package = file.parent / f"{name}.py", file.parent / name
@@ -121,8 +141,11 @@ def task_hash(task: Task) -> str:
         task.output,
         dict(task.failure_classes),
     ]
+    if isinstance(task, FileTask) and task.read:
+        declared.append(task.read)
     digest = hashlib.sha256(json.dumps(declared).encode())
-    scoring = (inspect.getfile(scorers), inspect.getfile(text))  # a FileTask's code is ours
+    # a FileTask's code is ours
+    scoring = [inspect.getfile(module) for module in (scorers, json_scorer, text)]
     own = [Path(file) for file in scoring if isinstance(task, FileTask)]
     for path in (*task_files(task), *own):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -210,6 +233,12 @@ def _load_from(module: ModuleType, name: str | None) -> Task:
     return task
 
 
+def _load_member(family: str, name: str) -> Task:
+    module, _, attribute = FAMILIES[family].partition(":")
+    kind = getattr(import_named(module), attribute)
+    return check_shape(guarded(lambda: kind(name), f'"{shorten(name, 80)}"'), f'"{name}"')
+
+
 def _as_task(value: Any, where: str) -> Task:
     if inspect.isclass(value) or inspect.isroutine(value):
         value = guarded(value, where)
@@ -241,7 +270,7 @@ def _describe_unknown(name: str, known: list[str]) -> str:
     name = shorten(name, 80)
     if "/" in name or os.path.exists(name):
         return f'"{name}" is no task file; write file.py, file.py:NAME, data.jsonl or task.yaml'
-    listed = ", ".join(known)
+    listed = ", ".join([*known, *(f"{family}:NAME" for family in FAMILIES)])
     return (
         f'no task "{name}"{nearest(name, known)}; built in: {listed}; or give file.py, data.jsonl'
     )

@@ -18,6 +18,7 @@ from zlib import crc32
 import numpy as np
 
 BANDS, ROWS = 25, 5
+SLACK = 0.15  # four standard deviations of a guess
 CROWD = 8  # texts of one bucket that are looked at; more are one family, and one of it is enough
 
 Fields = Sequence[Sequence[str]]
@@ -25,7 +26,7 @@ Fields = Sequence[Sequence[str]]
 
 def propose(
     texts: Sequence[Fields],
-    groups: Sequence[int],
+    groups: Sequence[int] | None,
     keys: Sequence[str],
     *,
     frame_size: float,
@@ -35,19 +36,25 @@ def propose(
 ) -> Iterator[tuple[int, int, float]]:
     """(text, one of a lower group with the same key, their Jaccard similarity), where it is `near`.
 
+    Without groups: (text, an earlier one with the same key, …), in the order of the texts.
     Shingles that more than `frame_size` texts have are left out; texts with fewer than `few` others
     are, too, and so are those that share less than `near` of theirs with all other texts together.
-    For each text at most `most` others, those most alike first.
+    For each text at most `most` others, those most alike first; without groups, the earliest.
     """
     bags = _bags(texts).without_frame(frame_size).only_likely(few, near)
     if not len(bags.text_S):
         return
     signature_TH = _signatures(bags)
     place_T = np.asarray(bags.names)
-    group_T = np.asarray(groups)[place_T]
     key_T = np.array([crc32(keys[name].encode()) for name in bags.names], dtype=np.uint64)
-    here_P, there_P = _pairs(signature_TH, group_T, key_T)
+    if groups is None:
+        here_P, there_P = _pairs_within(signature_TH, key_T)
+    else:
+        here_P, there_P = _pairs(signature_TH, np.asarray(groups)[place_T], key_T)
     guess_P = _agreement(signature_TH, here_P, there_P)
+    if groups is None:  # of a family the first counts, which the others are dropped for
+        likely_P = guess_P >= near - SLACK
+        here_P, there_P, guess_P = here_P[likely_P], there_P[likely_P], np.ones(likely_P.sum())
     order_P = np.lexsort((there_P, -guess_P, here_P))
     here_P, there_P = here_P[order_P], there_P[order_P]
     rank_P = np.arange(len(here_P)) - np.searchsorted(here_P, here_P)
@@ -153,10 +160,7 @@ def _pairs(
     found = [np.zeros(0, dtype=np.int64)]
     for group in np.unique(group_T)[1:]:
         here_A, there_B = np.flatnonzero(group_T == group), np.flatnonzero(group_T < group)
-        for band in range(BANDS):
-            bucket_T = key_T
-            for row in signature_TH[:, band * ROWS : (band + 1) * ROWS].T:
-                bucket_T = _mix(bucket_T * np.uint64(31) + row)
+        for bucket_T in _buckets(signature_TH, key_T):
             order_B = np.argsort(bucket_T[there_B], kind="stable")
             sorted_B = bucket_T[there_B][order_B]
             first_A = np.searchsorted(sorted_B, bucket_T[here_A], "left")
@@ -165,3 +169,28 @@ def _pairs(
                 hit_A = np.flatnonzero(size_A > step)
                 found.append(here_A[hit_A] * texts + there_B[order_B[first_A[hit_A] + step]])
     return np.divmod(np.unique(np.concatenate(found)), texts)
+
+
+def _pairs_within(signature_TH: np.ndarray, key_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Texts in one bucket of a band, each with its first one and those just before; once each."""
+    texts = len(key_T)
+    found = [np.zeros(0, dtype=np.int64)]
+    for bucket_T in _buckets(signature_TH, key_T):
+        order_T = np.argsort(bucket_T, kind="stable")
+        sorted_T = bucket_T[order_T]
+        place_T = np.arange(texts)
+        first_T = np.searchsorted(sorted_T, sorted_T, "left")
+        for back_T in (place_T - first_T, *range(1, CROWD)):
+            there_T = place_T - back_T
+            is_pair_T = (there_T >= first_T) & (there_T < place_T)
+            found.append(order_T[is_pair_T] * texts + order_T[there_T[is_pair_T]])
+    return np.divmod(np.unique(np.concatenate(found)), texts)
+
+
+def _buckets(signature_TH: np.ndarray, key_T: np.ndarray) -> Iterator[np.ndarray]:
+    """For each band, a number by text that is the same for texts that agree in all its rows."""
+    for band in range(BANDS):
+        bucket_T = key_T
+        for row in signature_TH[:, band * ROWS : (band + 1) * ROWS].T:
+            bucket_T = _mix(bucket_T * np.uint64(31) + row)
+        yield bucket_T

@@ -49,7 +49,8 @@ _MARKS = re.escape("".join({*_PUNCTUATION, "`", "\u00b4"} - set("%&*/#@\\")))
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _MINUS = r"(?<![^\W\d_])-(?=\s?\d)"
 _WORD = rf"[{SINGLE}]|[^\s{_SIGNS}{_MARKS}{SINGLE}]+"
-FIGURE = re.compile(rf"{_NUMBER}|{_MINUS}|[{_SIGNS}]")
+_BLANK = r"(?<!\S)_(?!\S)"  # an empty square of a board
+FIGURE = re.compile(rf"{_NUMBER}|{_MINUS}|[{_SIGNS}]|{_BLANK}")
 TOKEN = re.compile(rf"{FIGURE.pattern}|{_WORD}")
 SYMBOL = re.compile(rf"{_NUMBER}|{_WORD}|\S")
 BRACKET = re.compile(r"[][(){}]")
@@ -87,6 +88,33 @@ def find_overlaps(splits: Mapping[str, Sequence[Example]]) -> list[Overlap]:
         found.setdefault(id(a), a.told(b, "normalized"))
     for a, b, similarity in _near(asked, list(splits), found):
         found.setdefault(id(a), a.told(b, "near", similarity))
+    return [found[id(a)] for a in asked if id(a) in found]
+
+
+def set_apart(splits: Mapping[str, Sequence[Example]]) -> dict[str, tuple[Example, ...]]:
+    """The splits without the examples that stand in a split named before their own."""
+    kept = {name: tuple(examples) for name, examples in splits.items()}
+    # what counts as frame depends on what is there, so that the rest is looked at again
+    while found := {(overlap.split, overlap.id) for overlap in find_overlaps(kept)}:
+        kept = {
+            name: tuple(e for e in examples if (name, e.id) not in found)
+            for name, examples in kept.items()
+        }
+    return kept
+
+
+def find_repeats(examples: Sequence[Example]) -> list[Overlap]:
+    """Every example that asks what an earlier one asks, in their order; `split` says nothing.
+
+    An example that is near only to such as are repeats themselves is none.
+    """
+    asked = [_Asked.of("", example) for example in examples]
+    found = {id(a): a.told(b, "exact") for a, b in _equal(asked, "raw", within=True)}
+    for a, b in _equal(asked, "normal", within=True):
+        found.setdefault(id(a), a.told(b, "normalized"))
+    for a, b, similarity in _near(asked, None, found):
+        if id(a) not in found and id(b) not in found:
+            found[id(a)] = a.told(b, "near", similarity)
     return [found[id(a)] for a in asked if id(a) in found]
 
 
@@ -149,25 +177,28 @@ class _Asked:
         return Overlap(self.split, self.id, other.split, other.id, kind, similarity)
 
 
-def _equal(asked: Sequence[_Asked], what: str) -> Iterator[tuple[_Asked, _Asked]]:
+def _equal(
+    asked: Sequence[_Asked], what: str, *, within: bool = False
+) -> Iterator[tuple[_Asked, _Asked]]:
     seen: dict[object, _Asked] = {}
     for one in asked:
         first = seen.setdefault(getattr(one, what), one)
-        if first.split != one.split:
+        if first is not one and (within or first.split != one.split):
             yield one, first
 
 
 def _near(
-    asked: Sequence[_Asked], splits: Sequence[str], found: Container[int]
+    asked: Sequence[_Asked], splits: Sequence[str] | None, found: Container[int]
 ) -> Iterator[tuple[_Asked, _Asked, float]]:
+    """Pairs that are near: across `splits`, the first of each example; with None, all of them."""
     long = [one for one in asked if one.is_long_prose and id(one) not in found]
-    if len({one.split for one in long}) < 2:
+    if splits is not None and len({one.split for one in long}) < 2:
         return
     from tasks.minhash import propose  # numpy
 
     proposed = propose(
         [one.fields for one in long],
-        [splits.index(one.split) for one in long],
+        None if splits is None else [splits.index(one.split) for one in long],
         [" ".join(one.figures) for one in long],
         frame_size=max(FRAME_EXAMPLES, FRAME_SHARE * len(asked)),
         few=FEW_SHINGLES,
@@ -177,8 +208,11 @@ def _near(
     done = set()
     for here, there, similarity in proposed:
         a, b = long[here], long[there]
-        if here not in done and a.figures == b.figures and _fields_alike(a.fields, b.fields):
-            done.add(here)
+        if here in done or a.figures != b.figures:
+            continue
+        if _fields_alike(a.fields, b.fields):
+            if splits is not None:
+                done.add(here)
             yield a, b, similarity
 
 

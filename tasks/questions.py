@@ -11,17 +11,15 @@ night?" wants an animal. The stored split was dealt once, by SHA-256 of the text
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.text import contains, normalize, shorten
-from tasks.types import Example, Score, SplitName, Task
+from tasks.labels import LabelTask
+from tasks.types import Example, SplitName
 
 DATA = Path(__file__).with_suffix(".jsonl")
-WORD = re.compile(r"[^\W\d_]+")
 
 KINDS: Mapping[str, str] = {
     "person": "a human being, by name or by the part played: who",
@@ -32,7 +30,6 @@ KINDS: Mapping[str, str] = {
     "reason": "a cause, motive or purpose: why",
 }
 PAIRS = (("person", "animal"), ("time", "number"))
-SIBLING = {kind: other for a, b in PAIRS for kind, other in ((a, b), (b, a))}
 
 FAILURES = {
     "empty": "There is no word in the answer.",
@@ -43,9 +40,16 @@ FAILURES = {
     "confused_pair": "Person for animal, time for number, or the other way round.",
     "wrong_kind": "Any other wrong kind (reason: place).",
 }
+ADVICE = {
+    "empty": "The answer is empty",
+    "extra_text": "The answer must be the kind and nothing else",
+    "several": "Name one kind only",
+    "invented": f"The kinds are {', '.join(KINDS)}, and no others",
+    "no_choice": "Do not answer the question, name the kind of answer it asks for",
+}
 
 
-class Questions(Task):
+class Questions(LabelTask):
     """444 train, 120 dev and 192 test questions; as many of each kind; 40 % hard in each."""
 
     name = "questions"
@@ -54,20 +58,15 @@ class Questions(Task):
     # what learns from its own right answers (RL, SIMBA) has none to begin with.
     inputs = ("question", "choices")
     output = "kind"
+    labels, pairs, wrong = KINDS, PAIRS, "wrong_kind"
     failure_classes = FAILURES
-    format_failures = ("empty", "extra_text", "several", "invented", "no_choice")
+    advice = ADVICE
+    elsewhere = '"{label}" is for another question ({about})'
+    told = 'this question asks for "{label}" ({about}).'
     files = (DATA,)
 
     def split(self, name: SplitName) -> Sequence[Example]:
         return tuple(_build_example(row) for row in _read_rows() if row["split"] == name)
-
-    def score(self, example: Example, text: str) -> Score:
-        answer = normalize(text)
-        if answer == example.answer:
-            return Score(1.0, True, answer=answer)
-        named = [kind for kind in KINDS if contains(answer, kind)]
-        failure = _classify(example.answer, answer, named)
-        return Score(0.0, False, failure, _feedback(example, failure, named), shorten(answer))
 
 
 @cache
@@ -79,28 +78,3 @@ def _build_example(row: Mapping[str, Any]) -> Example:
     text, kind = row["text"], row["label"]
     meta = {"kind": kind, "hard": row["hard"], "words": len(text.split())}
     return Example(row["id"], {"question": text, "choices": " / ".join(KINDS)}, kind, meta)
-
-
-def _classify(right: str, answer: str, named: Sequence[str]) -> str:
-    """The first class that fits. Which kind was meant counts for more than words around it."""
-    words = WORD.findall(answer)
-    if not words:
-        return "empty"
-    if not named:
-        return "invented" if len(words) <= 2 else "no_choice"
-    if len(named) > 1:
-        return "several"
-    if named[0] == right:
-        return "extra_text"
-    return "confused_pair" if named[0] == SIBLING.get(right) else "wrong_kind"
-
-
-def _feedback(example: Example, failure: str, named: Sequence[str]) -> str:
-    why = {
-        "empty": "The answer is empty",
-        "extra_text": "The answer must be the kind and nothing else",
-        "several": "Name one kind only",
-        "invented": f"The kinds are {', '.join(KINDS)}, and no others",
-        "no_choice": "Do not answer the question, name the kind of answer it asks for",
-    }.get(failure) or f'"{named[0]}" is for another question ({KINDS[named[0]]})'
-    return f'{why}: this question asks for "{example.answer}" ({KINDS[example.answer]}).'

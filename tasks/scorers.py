@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks import json_scorer
 from tasks.text import MAX_CHARS, contains, fold, nearest, normalize, shorten
 from tasks.types import Score, TaskError
 
@@ -98,7 +99,7 @@ def read_number(text: str) -> tuple[float, bool] | None:
     return float(last.rstrip("%")), last.endswith("%")
 
 
-def _same_number(gold: tuple[float, bool], got: tuple[float, bool]) -> bool:
+def same_number(gold: tuple[float, bool], got: tuple[float, bool]) -> bool:
     if math.isclose(gold[0], got[0], rel_tol=1e-9, abs_tol=1e-12):
         return True
     if gold[1] == got[1]:
@@ -112,7 +113,7 @@ def _judge_number(accepted: Sequence[str], text: str) -> Score:
     if got is None:
         return _wrong("no_number", text, f"The answer holds no number; expected {accepted[0]}.")
     shown = f"{got[0]:g}" + "%" * got[1]
-    if any(gold and _same_number(gold, got) for gold in map(read_number, accepted)):
+    if any(gold and same_number(gold, got) for gold in map(read_number, accepted)):
         return _right(shown)
     why = f"Expected {accepted[0]}, the last number in the answer is {shown}."
     return _wrong("wrong_number", shown, why)
@@ -224,5 +225,6 @@ PLAIN: Mapping[str, Scorer] = {
         },
         _judge_f1,
     ),
+    "json": Scorer(json_scorer.FAILURES, json_scorer.judge_json, json_scorer.FORMAT_FAILURES),
 }
 SCORERS = (*PLAIN, "choice", "regex")

@@ -44,7 +44,8 @@ class Score:
     """What the task says of one answer.
 
     `value` is in [0, 1]; `failure` is one of the task's failure classes, None when correct;
-    `feedback` is a sentence for reflective optimizers; `answer` is what was extracted.
+    `feedback` is a sentence for reflective optimizers; `answer` is what was extracted. Where the
+    task scores by several tests of its own, `tests` is the share of them that hold.
     """
 
     value: float
@@ -52,6 +53,7 @@ class Score:
     failure: str | None = None
     feedback: str = ""
     answer: str = ""
+    tests: float | None = None
 
 
 @runtime_checkable

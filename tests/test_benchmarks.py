@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import (
     evaluator,
+    gpu,
     grpo_step,
     ppo_gain,
     ppo_step,
@@ -41,6 +42,15 @@ def test_grpo_step_has_the_gradient_of_stock_trl(capsys: pytest.CaptureFixture[s
     assert set(ratios(printed)) == {"grpo_zero_shot", "grpo_zero_shot_all_live"}
     (cosine, error), = re.findall(r"cosine (\S+), relative norm error (\S+)", printed)  # fmt: skip
     assert float(cosine) >= 0.9999 and float(error) <= 1e-4
+
+
+def test_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        gpu.main(["--quick", "--only", "greedy", "logprobs", "graph"])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0, printed
+    assert "of 8 answers 8 equal generate's asked alone, 8 in a batch" in printed
+    assert "bar 0.0001 met" in printed and "64 greedy rows equal" in printed
 
 
 def test_ppo_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.answer_features import Asked, alone, plainness, related
+from evaluation.answer_features import Asked, alone, having, plainness, related, terms
 from evaluation.clusters import clusters, rule_holds
 from evaluation.discovery import in_discovery_half
 
@@ -185,3 +186,16 @@ def test_what_an_answer_is_alone():
     assert {'starts with "the past"', 'has "past tense"'} <= set(alone("the past tense of go is"))
     ranks = [plainness(t) for t in ("the verb, unchanged", 'says "a"', 'has "x"', "a number")]
     assert ranks == sorted(ranks)
+
+
+def test_having_a_rule_is_having_its_terms():
+    inputs = [json.dumps({"verb": verb}) for verb in ("walk", "go", "sing", "keep", "try")]
+    wrong = ["walkd", "goed", "no idea at all", "keep", ""]
+    gold = ["walked", "went", "sang", "kept", "tried"]
+    frame = pd.DataFrame({"inputs": inputs * 2, "gold": gold * 2, "answer": [*wrong, *gold]})
+    each = terms(frame)
+    every = sorted(frozenset().union(*each))
+    rules = [(term,) for term in every] + [(a, b) for found in each for a, b in pairwise(found)]
+    assert len(rules) > 60
+    for rule in rules:
+        assert having(rule, frame) == [set(rule) <= found for found in each]

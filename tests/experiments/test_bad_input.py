@@ -72,6 +72,11 @@ SPEC_MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "attribution is no switch": ({"attribution": "maybe"}, ["attribution", "'maybe'", "true or"]),
     "attribution is a number": ({"attribution": 1}, ["attribution: 1 is no switch"]),
     "overlap is no switch": ({"allow_overlap": "yes"}, ["allow_overlap", "'yes'", "true or false"]),
+    "a wall nobody knows": ({"sandbox": {"allow_missing": ["netwrok"]}}, ["sandbox", "network"]),
+    "a sandbox for no code": (
+        {"sandbox": {"allow_missing": ["network"]}},
+        ["sandbox", "runs no code", "leave sandbox out"],
+    ),
     "nothing to attribute": ({"attribution": True}, ["no arm moves both", "[bootstrap, grpo]"]),
     "arm is no list": ({"arms": {"a": "grpo"}}, ["arms.a", "[bootstrap]"]),
     "unknown part of an arm": ({"arms": {"a": {"chian": []}}}, ["arms.a", "mean 'chain'"]),
@@ -404,3 +409,70 @@ def test_a_method_that_leaks(
     monkeypatch.setattr(Bootstrap, "improve", honest)
     assert main(["run", str(spec)]) == 0
     assert list(folder.glob("runs/bad/stages/*/DONE"))
+
+
+def test_names_of_known_tasks_that_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("reasoning_gym")
+    assert "one of chain_sum" in refused(capsys, "check", "reasoning:chain_sums")
+    assert "max_terms" in refused(capsys, "check", "reasoning:chain_sum,max_term=3")
+    pytest.importorskip("lm_eval")
+    assert "only generate_until" in refused(capsys, "check", "lm-eval:hellaswag")
+
+
+def test_a_known_task_without_its_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLIFT_DATA", str(folder))
+    line = refused(capsys, "run", write_spec(folder, task="gsm8k"))
+    assert "openai/gsm8k" in line and "$TASKLIFT_DATA/openai/gsm8k/main" in line
+
+
+def test_a_task_of_another_suite_is_found_beside_the_spec(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mine.yaml").write_text("task: mine\noutput_type: multiple_choice\n")
+    path = write_spec(folder / "sub", task="lm-eval:mine.yaml")
+    assert "only generate_until" in refused(capsys, "run", path)
+
+
+COLLECT_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "no such source": (["none.csv"], ["none.csv: no such file", "hub:owner/name"]),
+    "no such kind": (["book.xlsx"], ["book.xlsx", ".parquet"]),
+    "no such field": (["rows.jsonl", "--answer", "anser"], ["anser", 'did you mean "answer"']),
+    "no such scorer": (["rows.jsonl", "--scorer", "exat"], ["exat", 'did you mean "exact"']),
+    "two shares": (["rows.jsonl", "--splits", "1,2"], ["write 0.6,0.2,0.2"]),
+    "group and time": (["rows.jsonl", "--group", "g", "--time", "t"], ["leave one out"]),
+    "strata in time": (["rows.jsonl", "--time", "t", "--stratify", "g"], ["leave one out"]),
+    "several answers": (["unclear.jsonl"], ['could be the answer: "label", "topic"', "--answer"]),
+    "a hub id that is none": (["hub:a/b/c"], ["write hub:owner/name"]),
+    "too few rows": (["two.jsonl"], ["no row is left for the split"]),
+    "an odd name": (["rows.jsonl", "--name", "../up"], ["--name", "../up"]),
+}
+
+
+@pytest.mark.parametrize("mistake", COLLECT_MISTAKES)
+def test_collect_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+    (folder / "book.xlsx").write_bytes(b"PK")
+    labels = [
+        {"text": f"some words {n}", "label": "ab"[n % 2], "topic": "cd"[n // 20]} for n in range(40)
+    ]
+    write_rows(folder / "unclear.jsonl", labels)
+    write_rows(folder / "two.jsonl", ROWS[:2])
+    words, expected = COLLECT_MISTAKES[mistake]
+    line = refused(capsys, "collect", *words, "--out", "out")
+    for part in expected:
+        assert part in line, line
+    assert not (folder / "out").exists()
+
+
+def test_collect_where_the_hub_cannot_be_reached(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    line = refused(capsys, "collect", "hub:nobody/nothing", "--out", "out")
+    assert "the Hub cannot be reached" in line and "$TASKLIFT_DATA/nobody/nothing" in line
+    (folder / "task.yaml").write_text("data: hub:nobody/nothing\n")
+    assert "the Hub cannot be reached" in refused(capsys, "check", "task.yaml")

@@ -92,7 +92,9 @@ def test_retry_after_that_says_nothing(server: Served, wait: str) -> None:
     assert EndpointModel(server.url, "big").generate([chat("x")], DRAWN, "judge")
 
 
-@pytest.mark.parametrize("wait", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "wait", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_wait_that_is_too_long(server: Served, wait: str) -> None:
     server.reply = lambda body: failure(429, "quota", Retry_After=wait)
     line = refused(EndpointModel(server.url, "big"))

@@ -9,6 +9,7 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
+from prompt_opt.to_dspy import to_dspy
 from prompt_opt.to_react import to_react
 from tasks import Example, Score, Task, TaskError
 from tasks.calculator import Calculator
@@ -123,3 +124,8 @@ def test_what_react_cannot_take_is_one_line(task: Task, words: list[str]) -> Non
     with pytest.raises(TaskError) as error:
         to_react(task)
     assert "\n" not in str(error.value) and all(word in str(error.value) for word in words)
+
+
+def test_exports_do_not_take_pictures_for_texts() -> None:
+    with pytest.raises(TaskError, match="to_dspy: takes texts only, and the task shows pictures"):
+        to_dspy("digit-image")

@@ -27,6 +27,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.skipif(util.find_spec("playwright") is None, reason="needs playwright"),
 ]
+DEMO = Path(__file__).parent / "demo"
+EVALS = {one["arm"]: one["eval"] for one in json.loads((DEMO / "arms.json").read_text())}
 WAIT = 30_000  # ms; other work may hold the processor
 HOSTILE = {
     "script": "<script>window.pwned = 1; alert(1)</script>",
@@ -141,6 +143,49 @@ def test_a_reader_follows_the_question_down(rich: Path, chromium: Any) -> None:
         assert page.inner_text("#one h3") == ids[1]
         assert page.get_attribute("#rows [aria-selected=true]", "data-at") is not None
         assert page.is_visible("#one .message.user")
+        assert shown.quiet(), (shown.errors, shown.requests)
+
+
+def test_the_page_of_the_demo(chromium: Any, tmp_path: Path) -> None:
+    """What `make demo` shows, on a run of it that is kept in tests/reports/demo."""
+    run = load_run(DEMO)
+    path = tmp_path / "report.html"
+    write_page(run, path)
+    before, after = run.answers[EVALS["zero-shot"]], run.answers[EVALS["prompt+grpo"]]
+    broken = before["correct"] & ~after["correct"] & (after["failure"] == "over_regularized")
+    ids = after["example_id"][broken].tolist()
+    assert ids  # else the run is another one, and so must be what is chosen here
+    with opened(chromium, path) as shown:
+        page = shown.page
+        assert "70.3 %" in page.inner_text("#answer")
+        page.check("input[name=axis][value=completion_tokens]")
+        until(page, "document.querySelector('#learning-chart').innerText.includes('tokens')")
+        page.select_option("#flow-from", "zero-shot")
+        page.select_option("#flow-to", "prompt+grpo")
+        right = int(after["correct"].sum())
+        until(
+            page, "n => document.querySelector('#flow-chart').textContent.includes(n)",
+            f"correct {right}",
+        )  # fmt: skip
+        page.select_option("#f-a", "zero-shot")
+        page.select_option("#f-b", "prompt+grpo")
+        page.select_option("#f-change", "broken")
+        page.select_option("#f-class", "over_regularized")
+        assert count(page) == f"{len(ids)} of 300 examples"
+        page.click("#rows .row >> nth=0")
+        assert page.inner_text("#one h3") == ids[0]
+        link = page.url
+        assert shown.quiet(), (shown.errors, shown.requests)
+    with opened(chromium, path, "#" + link.split("#")[1]) as shown:
+        page = shown.page
+        assert page.is_checked("input[name=axis][value=completion_tokens]")
+        chosen = {key: page.input_value(f"#f-{key}") for key in ("a", "b", "change", "class")}
+        assert chosen == {
+            "a": "zero-shot", "b": "prompt+grpo", "change": "broken", "class": "over_regularized",
+        }  # fmt: skip
+        assert page.input_value("#flow-to") == "prompt+grpo"
+        assert count(page) == f"{len(ids)} of 300 examples"
+        assert page.inner_text("#one h3") == ids[0]
         assert shown.quiet(), (shown.errors, shown.requests)
 
 

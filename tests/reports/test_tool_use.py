@@ -36,7 +36,7 @@ def test_turns_calls_and_errors() -> None:
     ).to_dict("records")
     assert row == {
         **{"arm": "a", "seed": 0, "n": 4, "turns": 8 / 4, "tool_calls": 4 / 4},
-        **{"calling": 3 / 4, "malformed": 1 / 4, "refused": 1 / 4, "failed": 1 / 4},
+        **{"calling": 3 / 4, "malformed": 1 / 4, "invalid": 1 / 4, "failed": 1 / 4},
         "unanswered": 1 / 4,
     }
 

@@ -113,7 +113,7 @@ def test_a_wrong_reward_is_one_line_with_reward_and_example(tmp_path, body, mess
     [
         (
             "contain",
-            r'unknown .contain. \(did you mean "contains"\?\); write task, contains, closeness,',
+            r'unknown .contain. \(did you mean "contains"\?\); write task, tests, contains, ',
         ),
         ("nowhere.py:f", "nowhere.py: no such file"),
     ],

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import SPLITS
-from tasks.bikeshare import DATA, FAILURES, PAIRS, SIBLING, TEAMS, BikeShare
+from tasks.bikeshare import DATA, PAIRS, TEAMS, BikeShare
 from tasks.check import check_task
 from tasks.load import load_task, task_files
 from tasks.splits import check_disjoint, required_split
+from tests.tasks.label_task import (
+    ANY_TEXT,
+    assert_mistake,
+    assert_no_near_duplicates,
+    assert_right_in_any_dress,
+    assert_survives,
+    first_of_each,
+    grams,
+    keyword_accuracy,
+    words,
+)
 
 TASK = BikeShare()
 EXAMPLES = {e.id: e for name in SPLITS for e in TASK.split(name)}
-OF_TEAM = {team: next(e for e in EXAMPLES.values() if e.answer == team) for team in TEAMS}
+OF_TEAM = first_of_each(TASK)
 SIZES = {"train": 53, "dev": 14, "test": 23}  # messages of each team
 PINNED = {
     "train": "The corporate plan covers our trips",
@@ -32,16 +42,6 @@ PINNED = {
 
 def message(example):
     return example.inputs["message"]
-
-
-def words(text):
-    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
-
-
-def grams(text):
-    """Runs of five characters, punctuation and case aside."""
-    plain = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-    return frozenset(plain[i : i + 5] for i in range(len(plain) - 4))
 
 
 def test_every_split_has_as_many_messages_of_each_team():
@@ -83,11 +83,8 @@ def test_messages_are_short_and_in_plain_characters():
 @pytest.mark.parametrize(("parts", "limit"), [(words, 0.4), (grams, 0.25)])
 def test_no_two_messages_are_near_duplicates(parts, limit):
     """Jaccard overlap of any two, in one split or in two: 0.381 by words, 0.235 by characters."""
-    place = defaultdict(lambda: len(place))
-    masks = {e.id: sum(1 << place[p] for p in parts(message(e))) for e in EXAMPLES.values()}
-    for (x, a), (y, b) in combinations(masks.items(), 2):
-        shared, either = (a & b).bit_count(), (a | b).bit_count()  # ten times as fast as sets
-        assert shared < limit * either, (x, y, shared / either)
+    texts = {e.id: message(e) for e in EXAMPLES.values()}
+    assert_no_near_duplicates(texts, parts, limit)
 
 
 def test_no_word_gives_a_team_away():
@@ -95,14 +92,7 @@ def test_no_word_gives_a_team_away():
 
     Naive Bayes over all words is right on 47 %.
     """
-    best = fit_keywords(TASK.split("train"))
-    test = TASK.split("test")
-
-    def guess(example):
-        hits = [team for team, word in best if word in words(message(example))]
-        return (hits or [*TEAMS])[0]
-
-    assert sum(guess(e) == e.answer for e in test) / len(test) < 0.4
+    assert keyword_accuracy(TASK.split("train"), TASK.split("test"), "message") < 0.4
 
 
 def test_no_single_word_is_both_frequent_and_certain():
@@ -115,24 +105,8 @@ def test_no_single_word_is_both_frequent_and_certain():
         assert hits < 20 or hits / total < 0.6, (word, team, hits, total)
 
 
-def fit_keywords(examples):
-    """The best word of each team as (team, word), the surest first."""
-    inside, everywhere = defaultdict(Counter), Counter()
-    teams = Counter(e.answer for e in examples)
-    for example in examples:
-        inside[example.answer].update(words(message(example)))
-        everywhere.update(words(message(example)))
-
-    def f1(team, word):
-        return 2 * inside[team][word] / (everywhere[word] + teams[team])
-
-    best = [(team, max(sorted(everywhere), key=lambda w: f1(team, w))) for team in TEAMS]
-    return sorted(best, key=lambda pair: -f1(*pair))
-
-
 def test_each_team_has_one_sibling_and_no_name_holds_another():
     assert sorted(team for pair in PAIRS for team in pair) == sorted(TEAMS)
-    assert all(SIBLING[SIBLING[team]] == team != SIBLING[team] for team in TEAMS)
     assert all(re.fullmatch("[a-z]+", team) for team in TEAMS)
 
 
@@ -160,24 +134,16 @@ def test_each_team_has_one_sibling_and_no_name_holds_another():
     ],
 )
 def test_a_mistake_gets_its_class_and_is_told_the_rule(team, text, failure):
-    score = TASK.score(OF_TEAM[team], text)
-    assert (score.failure, score.correct, score.value) == (failure, False, 0.0)
-    assert f'"{team}"' in score.feedback and TEAMS[team] in score.feedback
-    assert failure in FAILURES
+    assert_mistake(TASK, OF_TEAM[team], text, failure)
 
 
-@pytest.mark.parametrize("team", TEAMS)
-def test_the_name_alone_is_right_in_any_dress(team):
-    for text in (team, f" {team.title()}. ", f'"{team.upper()}"\n'):
-        assert TASK.score(OF_TEAM[team], text).correct
+def test_the_name_alone_is_right_in_any_dress():
+    assert_right_in_any_dress(TASK, OF_TEAM.values())
 
 
-@given(text=st.text(st.characters(exclude_categories=())), team=st.sampled_from(sorted(TEAMS)))
+@given(text=ANY_TEXT, team=st.sampled_from(sorted(TEAMS)))
 def test_no_text_breaks_the_scorer(text, team):
-    score = TASK.score(OF_TEAM[team], text)
-    assert score.correct == (score.failure is None)
-    assert score.correct or score.failure in FAILURES
-    score.answer.encode()
+    assert_survives(TASK, OF_TEAM[team], text)
 
 
 @given(named=st.lists(st.sampled_from(sorted(TEAMS)), min_size=2), right=st.sampled_from([*TEAMS]))

@@ -202,7 +202,7 @@ BAD_YAML = [
     ("data: rows.jsonl\nscorer: exat", 't.yaml: unknown scorer "exat" (did you mean "exact"?)'),
     ("data: gone.jsonl", "gone.jsonl: no such file"),
     ("data: rows.txt", "rows.txt: no such file"),
-    ("data: {train: a.jsonl}", "t.yaml: data must be one file, or {train:"),
+    ("data: {train: a.jsonl}", "t.yaml: data must be one file, hub:owner/name, or {train:"),
     ("data: rows.jsonl\nchoices: [yes, no]", "t.yaml: choices holds True, YAML's reading"),
     ("data: rows.jsonl\nseed: one", "t.yaml: seed must be a whole number"),
     ("data: rows.jsonl\nmeta: {a: 1}", "t.yaml: meta must be a list"),

@@ -12,7 +12,6 @@ import tasks.load
 from tasks import Task, TaskError
 from tasks.inflection import Inflection
 from tasks.load import (
-    BUILT_INS,
     check_shape,
     load_task,
     task_copies,
@@ -168,7 +167,9 @@ def test_what_does_not_exist_is_said_with_what_does(write):
     path = write("echo.py", SOURCE)
     assert refuse(path.replace("echo", "ecko")).endswith('no such file (did you mean "echo.py"?)')
     assert 'no task "inflexion" (did you mean "inflection"?)' in refuse("inflexion")
-    assert f"built in: {', '.join(sorted(BUILT_INS))}" in refuse("zzz")
+    listed = refuse("zzz")
+    assert "built in: " in listed and "reasoning:NAME" in listed and len(listed) < 400
+    assert all(name in listed for name in tasks.load.BUILT_INS)
     assert "is no task file" in refuse("some/folder")
     assert (
         refuse("no_such_mod:X") == 'module "no_such_mod": ModuleNotFoundError: '
@@ -313,3 +314,18 @@ def test_importing_tasks_is_light():
 
 def test_a_subclass_is_a_task():
     assert isinstance(Inflection(), Task)
+
+
+def test_every_built_in_stands_in_the_documentation(root):
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    told = "".join(page.read_text(encoding="utf-8") for page in pages)
+    for name in tasks.load.BUILT_INS:
+        assert f"`{name}`" in told, name
+    assert all(f"`{family}:" in told for family in tasks.load.FAMILIES)
+
+
+def test_a_family_goes_before_files_and_modules(tmp_path, monkeypatch):
+    with pytest.raises(TaskError, match="no such file"):
+        load_task("lm-eval:missing.yaml")
+    with pytest.raises(TaskError, match="no generator"):
+        load_task("reasoning:NAME")

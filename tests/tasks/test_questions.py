@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from itertools import combinations
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -13,12 +12,23 @@ from hypothesis import strategies as st
 from tasks import SPLITS
 from tasks.check import check_task
 from tasks.load import load_task, task_files
-from tasks.questions import DATA, FAILURES, KINDS, PAIRS, SIBLING, Questions
+from tasks.questions import DATA, FAILURES, KINDS, PAIRS, Questions
 from tasks.splits import check_disjoint, required_split
+from tests.tasks.label_task import (
+    ANY_TEXT,
+    assert_mistake,
+    assert_no_near_duplicates,
+    assert_right_in_any_dress,
+    assert_survives,
+    first_of_each,
+    grams,
+    keyword_accuracy,
+    words,
+)
 
 TASK = Questions()
 EXAMPLES = {e.id: e for name in SPLITS for e in TASK.split(name)}
-OF_KIND = {kind: next(e for e in EXAMPLES.values() if e.answer == kind) for kind in KINDS}
+OF_KIND = first_of_each(TASK)
 SIZES = {"train": (74, 29), "dev": (20, 8), "test": (32, 13)}  # of each kind: all, hard ones
 ASKED_BY = {  # what a question has unless it is hard
     "person": r"\b(who|whose|whom)\b",
@@ -37,16 +47,6 @@ PINNED = {
 
 def question(example):
     return example.inputs["question"]
-
-
-def words(text):
-    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
-
-
-def grams(text):
-    """Runs of five characters, punctuation and case aside."""
-    plain = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-    return frozenset(plain[i : i + 5] for i in range(len(plain) - 4))
 
 
 def test_every_split_has_as_many_questions_of_each_kind_and_as_many_hard_ones():
@@ -82,11 +82,8 @@ def test_questions_are_short_and_in_plain_characters():
 @pytest.mark.parametrize(("parts", "limit"), [(words, 0.4), (grams, 0.25)])
 def test_no_two_questions_are_near_duplicates(parts, limit):
     """Jaccard overlap of any two, in one split or in two: 0.385 by words, 0.246 by characters."""
-    place = defaultdict(lambda: len(place))
-    masks = {e.id: sum(1 << place[p] for p in parts(question(e))) for e in EXAMPLES.values()}
-    for (x, a), (y, b) in combinations(masks.items(), 2):
-        shared, either = (a & b).bit_count(), (a | b).bit_count()  # ten times as fast as sets
-        assert shared < limit * either, (x, y, shared / either)
+    texts = {e.id: question(e) for e in EXAMPLES.values()}
+    assert_no_near_duplicates(texts, parts, limit)
 
 
 def test_a_hard_question_lacks_the_words_its_kind_is_asked_by_and_the_others_have_them():
@@ -99,33 +96,11 @@ def test_no_word_gives_a_hard_question_away():
     """One word for each kind, the best by its F1 on the hard of train (31 %, chance 17 %)."""
     train = [e for e in TASK.split("train") if e.meta["hard"]]
     test = [e for e in TASK.split("test") if e.meta["hard"]]
-    best = fit_keywords(train)
-
-    def guess(example):
-        hits = [kind for kind, word in best if word in words(question(example))]
-        return (hits or [*KINDS])[0]
-
-    assert sum(guess(e) == e.answer for e in test) / len(test) < 0.5
-
-
-def fit_keywords(examples):
-    """The best word of each kind as (kind, word), the surest first."""
-    inside, everywhere = defaultdict(Counter), Counter()
-    kinds = Counter(e.answer for e in examples)
-    for example in examples:
-        inside[example.answer].update(words(question(example)))
-        everywhere.update(words(question(example)))
-
-    def f1(kind, word):
-        return 2 * inside[kind][word] / (everywhere[word] + kinds[kind])
-
-    best = [(kind, max(sorted(everywhere), key=lambda w: f1(kind, w))) for kind in KINDS]
-    return sorted(best, key=lambda pair: -f1(*pair))
+    assert keyword_accuracy(train, test, "question") < 0.5
 
 
 def test_pairs_are_of_known_kinds_and_no_name_holds_another():
     assert {kind for pair in PAIRS for kind in pair} < set(KINDS)
-    assert all(SIBLING[SIBLING[kind]] == kind != SIBLING[kind] for kind in SIBLING)
     assert all(re.fullmatch("[a-z]+", kind) for kind in KINDS)
     assert not any(a in b for a in KINDS for b in KINDS if a != b)
 
@@ -154,28 +129,20 @@ def test_pairs_are_of_known_kinds_and_no_name_holds_another():
     ],
 )
 def test_a_mistake_gets_its_class_and_is_told_the_rule(kind, text, failure):
-    score = TASK.score(OF_KIND[kind], text)
-    assert (score.failure, score.correct, score.value) == (failure, False, 0.0)
-    assert f'"{kind}"' in score.feedback and KINDS[kind] in score.feedback
-    assert failure in FAILURES
+    assert_mistake(TASK, OF_KIND[kind], text, failure)
 
 
 def test_every_failure_but_the_wrong_kinds_is_one_of_form():
     assert set(FAILURES) - set(TASK.format_failures) == {"confused_pair", "wrong_kind"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_name_alone_is_right_in_any_dress(kind):
-    for text in (kind, f" {kind.title()}. ", f'"{kind.upper()}"\n'):
-        assert TASK.score(OF_KIND[kind], text).correct
+def test_the_name_alone_is_right_in_any_dress():
+    assert_right_in_any_dress(TASK, OF_KIND.values())
 
 
-@given(text=st.text(st.characters(exclude_categories=())), kind=st.sampled_from(sorted(KINDS)))
+@given(text=ANY_TEXT, kind=st.sampled_from(sorted(KINDS)))
 def test_no_text_breaks_the_scorer(text, kind):
-    score = TASK.score(OF_KIND[kind], text)
-    assert score.correct == (score.failure is None)
-    assert score.correct or score.failure in FAILURES
-    score.answer.encode()
+    assert_survives(TASK, OF_KIND[kind], text)
 
 
 @given(named=st.lists(st.sampled_from(sorted(KINDS)), min_size=2), right=st.sampled_from([*KINDS]))

@@ -44,6 +44,13 @@ CASES = [
     ("f1", ["the red house"], "A red house", None),
     ("f1", ["the red house"], "red barn", "partial"),
     ("f1", ["the red house"], "blue", "wrong"),
+    ("json", ['{"a": "X", "n": [1, 2]}'], 'Here: ```json\n{"n": [2, 1.0], "a": "x."}\n```', None),
+    ("json", ['{"a": 1}'], "a is 1", "not_json"),
+    ("json", ['{"a": 1}'], "[" * 100_000, "not_json"),
+    ("json", ['{"a": 1}'], '{"a": NaN}', "wrong_value"),
+    ("json", ['{"a": 1, "b": 2}'], '{"a": 1, "b": 3}', "wrong_value"),
+    ("json", ['{"a": 1, "b": 2}'], '{"a": 1}', "missing_field"),
+    ("json", ['{"a": 1}'], '{"a": 1, "b": 2}', "extra_field"),
 ]
 
 

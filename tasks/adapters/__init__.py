@@ -1,0 +1,1 @@
+"""Tasks of other suites, run as ours: lm-eval, verifiers, Inspect (`docs/adapters.md`)."""
