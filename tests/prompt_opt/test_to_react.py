@@ -63,6 +63,16 @@ def test_wrong_answers_are_told_what_went_wrong(
     assert told.score == 0.0 and word in told.feedback
 
 
+def test_all_calls_count_not_only_the_last() -> None:
+    program, examples, metric = to_react("calculator")
+    case = examples["dev"][0]
+    known = {e.id: e for e in Calculator().split("dev")}
+    right = step("calculator", expression=known[case.example_id].meta["expression"])
+    with dspy.context(lm=script(right, step("calculator", expression="1 + 1"), result="2")):
+        given = program(problem=case.problem)
+    assert "had the right number" in metric(case, given, pred_name="react").feedback
+
+
 def test_observations_are_one_line_without_a_traceback() -> None:
     program, examples, _ = to_react("sql")
     with dspy.context(lm=script(step("query", sql="DROP TABLE items"), answer="x")):
