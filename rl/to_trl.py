@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reward_models.load import load_reward
 from reward_models.types import RewardModel
 from tasks.load import load_task
-from tasks.splits import required_split
+from tasks.splits import refuse_images, required_split
 from tasks.types import Prompt, SplitName, Task
 
 if TYPE_CHECKING:
@@ -28,14 +29,16 @@ def to_trl(
     The dataset has the columns `prompt` (a chat), `example_id` (which the reward needs, so leave
     `remove_unused_columns` False, GRPO's default) and `answer`. `task` is a task or its name, as in
     a spec; `prompt` another one than the task's own; `reward` as in a spec (docs/rewards.md); only
-    the first `limit` examples. Raises TaskError.
+    the first `limit` examples. A task with tools is asked without them, as with `tools: false`.
+    Raises TaskError.
     """
     from datasets import Dataset
 
     if isinstance(task, str):
         task = load_task(task)
-    asked = prompt or Prompt.of(task)
+    asked = replace(prompt or Prompt.of(task), tools=())
     examples = required_split(task, split, limit)
+    refuse_images(examples, "to_trl")
     rows = [
         {"prompt": asked.messages(e.inputs), "example_id": e.id, "answer": e.answer}
         for e in examples

@@ -62,3 +62,10 @@ def test_another_prompt_and_bad_input() -> None:
     assert reward(prompts=[""], completions=[said], example_id=[dataset[0]["example_id"]]) == [1.0]
     with pytest.raises(TaskError, match="inflexion"):
         to_trl("inflexion")
+
+
+def test_tools_are_left_out_and_pictures_refused() -> None:
+    dataset, _ = to_trl("calculator", limit=2)
+    assert [message["role"] for message in dataset[0]["prompt"]] == ["system", "user"]
+    with pytest.raises(TaskError, match="to_trl: takes texts only"):
+        to_trl("digit-image", limit=2)
