@@ -11,6 +11,7 @@ from evaluation.stopping import BATCH as LOOK
 from evaluation.stopping import Stopping
 from evaluation.types import Policy
 from experiments.asking import BATCH, ask_all
+from experiments.pictures import keep_pictures
 from experiments.plan import digest
 from experiments.prepare import Experiment
 from experiments.progress import Lines
@@ -68,6 +69,7 @@ def _evaluate(
         enough=stopping,
     )
     progress.tick()
+    keep_pictures(place.parent.parent, examples)
     write_records(place / "records.parquet", records)
     write_text(place / "ledger.json", ledger.to_json())
     told = {

@@ -16,6 +16,7 @@ from experiments.budget import arm_caps, check_budget
 from experiments.environment import surroundings
 from experiments.errors import SpecError
 from experiments.locate import locate_model, locate_task
+from experiments.pictures import check_model, check_spec
 from experiments.plan import Plan, digest, make_plan
 from experiments.spec import ExperimentSpec
 from experiments.tracking import check_trackers
@@ -55,6 +56,7 @@ class Experiment:
     parameters: int
     sampling: Sampling
     surroundings: dict[str, Any]
+    pictures: bool  # whether examples show some
     overlapping: tuple[str, ...]
     refuse_leaks: Callable[..., None] = field(repr=False)
 
@@ -75,9 +77,16 @@ class Experiment:
 
     def open(self, policy: Policy, ledger: Ledger) -> LanguageModel:
         """Load a policy's weights."""
+        model = self.spec.model
+        if self.pictures:
+            from lm.vision import load_vision_model
+
+            source = locate_model(policy.source, self.base)
+            return load_vision_model(
+                source, ledger=ledger, device=model.device, dtype=policy.dtype(model.dtype)
+            )
         from lm.hf import load_model
 
-        model = self.spec.model
         return load_model(
             locate_model(policy.source, self.base),
             adapter=policy.adapter,
@@ -113,6 +122,10 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
     first = [rung.caps for rung in spec.rungs()[:1]] or [arm_caps(spec)]
     check_budget(spec, first[0].rollouts, len(splits["dev"]))
     folder = resolve(locate_model(spec.model.source, base))
+    everything = [example for examples in splits.values() for example in examples]
+    pictures = check_model(spec.model.source, folder, task, everything)
+    if pictures:
+        check_spec(spec, task)
     for name, examples in splits.items():
         _check_room(folder, task, name, examples, sampling.max_tokens)
     weights = weights_fingerprint(folder)
@@ -134,6 +147,7 @@ def prepare(spec: ExperimentSpec, base: Path) -> Experiment:
         parameters=count_parameters(folder),
         sampling=sampling,
         surroundings={**around, "sandbox": walls} if walls else around,
+        pictures=pictures,
         overlapping=tuple(overlap.id for overlap in overlaps if overlap.split == "test"),
         refuse_leaks=partial(
             check_prompt,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.types import Policy
 from experiments.errors import SpecError
 from experiments.locate import locate_model
+from experiments.pictures import check_model
 from experiments.reading import read_mapping
 from experiments.spec import ModelSpec, parse_spec
 from experiments.store import RunFolder, damaged
 from lm.source import resolve, weights_fingerprint
-from lm.types import Sampling
-from tasks.types import Prompt, Task
+from lm.types import LanguageModel, Sampling
+from tasks.types import Example, Prompt, Task
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,26 @@ def policy_of_arm(path: Path, arm: str, seed: int | None = None) -> Saved:
         policy = Policy(source, prompt if spec.has_tools(arm) else replace(prompt, tools=()))
     model = spec.model.model_copy(update={"source": source})
     return Saved(policy, model, spec.sampling.build(), chosen["seed"])
+
+
+def opened(saved: Saved, task: Task, examples: Sequence[Example]) -> LanguageModel:
+    """Load what answers `examples`. Raises ModelError."""
+    policy, model = saved.policy, saved.model
+    if check_model(policy.source, resolve(policy.source), task, examples):
+        from lm.vision import load_vision_model
+
+        return load_vision_model(
+            policy.source, device=model.device, dtype=policy.dtype(model.dtype)
+        )
+    from lm.hf import load_model
+
+    return load_model(
+        policy.source,
+        adapter=policy.adapter,
+        device=model.device,
+        dtype=policy.dtype(model.dtype),
+        quantization=policy.quantization,
+    )
 
 
 def _start_prompt(folder: RunFolder) -> str:

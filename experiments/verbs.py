@@ -235,9 +235,8 @@ def evaluate(options: Namespace) -> int:
     from evaluation.types import Policy
     from experiments.asking import ask_all
     from experiments.progress import Lines
-    from experiments.saved import Saved, policy_of_arm, prompt_from_file
+    from experiments.saved import Saved, opened, policy_of_arm, prompt_from_file
     from experiments.spec import ModelSpec
-    from lm.hf import load_model
     from lm.types import Sampling
     from tasks.load import load_task
     from tasks.sandbox import settle
@@ -259,18 +258,13 @@ def evaluate(options: Namespace) -> int:
     sampling = saved.sampling
     if options.max_tokens:
         sampling = replace(sampling, max_tokens=options.max_tokens)
-    model = load_model(
-        saved.policy.source,
-        adapter=saved.policy.adapter,
-        device=saved.model.device,
-        dtype=saved.policy.dtype(saved.model.dtype),
-        quantization=saved.policy.quantization,
-    )
+    examples = required_split(task, options.split)[: options.limit]
+    model = opened(saved, task, examples)
     with TemporaryDirectory() as folder:
         records = ask_all(
             model,
             saved.policy,
-            required_split(task, options.split)[: options.limit],
+            examples,
             scoring(task),
             sampling,
             split=options.split,

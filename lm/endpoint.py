@@ -18,6 +18,7 @@ from threading import Event
 from typing import Any
 
 from lm.ledger import Ledger, Purpose, Stopwatch
+from lm.pictures import refuse_pictures
 from lm.posting import Refused, Server, post
 from lm.types import Chat, Completion, ModelError, Sampling
 
@@ -116,6 +117,8 @@ class EndpointModel:
     ) -> list[Any]:
         if not chats:
             return []
+        for chat in chats:
+            refuse_pictures(chat, self.name)
         self.ledger.check(purpose)
         self._check_offered(sampling, purpose)
         key = self._server.key(purpose)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from lm.ledger import Ledger, Purpose
+from lm.pictures import words_of
 from lm.types import Chat, Completion, Sampling
 
 Script = Sequence[str] | Mapping[str, str] | Callable[[Chat, int], str]
@@ -63,14 +64,14 @@ class ScriptedLM:
             token_ids=tuple(cut),
             logprobs=(0.0,) * len(cut),
             finish_reason="length" if len(cut) < len(data) else "stop",
-            prompt_tokens=sum(len(message["content"].encode()) for message in chat),
+            prompt_tokens=sum(len(words_of(m["content"]).encode()) for m in chat),
         )
 
     def _answer(self, chat: Chat, index: int) -> str:
         if callable(self._script):
             return self._script(chat, index)
         if isinstance(self._script, Mapping):
-            return self._script.get(chat[-1]["content"], "")
+            return self._script.get(words_of(chat[-1]["content"]), "")
         answer = self._script[self._next % len(self._script)]
         self._next += 1
         return answer

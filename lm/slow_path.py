@@ -8,7 +8,7 @@ together, so that no padding meets a layer that does not expect any; the draws a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -49,14 +49,26 @@ def _generate(
     finished: Callable[[Row], bool],
 ) -> None:
     ids = torch.tensor([list(prompts[row.prompt]) for row in rows], device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    sample(model, inputs, rows, sampling, finished)
+
+
+def sample(
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    rows: Sequence[Row],
+    sampling: Sampling,
+    finished: Callable[[Row], bool],
+) -> None:
+    """Fill `rows` by `model.generate`, which gets `inputs`: prompts of one length, and whatever
+    else belongs to them, a row each."""
     plain = GenerationConfig(
         max_new_tokens=sampling.max_tokens, do_sample=False, eos_token_id=None, pad_token_id=0
     )
     own, model.generation_config = model.generation_config, plain  # a folder's sampling defaults
     try:
         model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
+            **inputs,
             generation_config=plain,
             logits_processor=[_Chooser(rows, sampling, finished)],
             stopping_criteria=[_Finished(rows)],

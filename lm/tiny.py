@@ -6,6 +6,7 @@ Two Llama layers over single bytes. It knows nothing; it is a whole, real model 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -22,7 +23,7 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = _byte_tokenizer()
+    tokenizer = byte_tokenizer(SPECIAL)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -45,21 +46,22 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _byte_tokenizer():
+def byte_tokenizer(special: list[str]) -> Any:
+    """A token for each byte, behind the special ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(SPECIAL)
+    backend.add_special_tokens(special)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         bos_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", *special[3:]],
         chat_template=CHAT_TEMPLATE,
     )

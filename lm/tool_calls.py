@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from lm.types import ModelError
+
 Syntax = Literal["hermes", "json"]
 CALLS_A_TURN = 8
 READ_CHARS = 100_000
@@ -60,6 +62,24 @@ def write_calls(calls: Sequence[Mapping[str, Any]], syntax: Syntax) -> str:
     return "\n".join(f"{OPEN}\n{json.dumps(row, ensure_ascii=False)}\n{CLOSE}" for row in rows)
 
 
+def spoken(content: str, calls: Sequence[Mapping[str, Any]], syntax: Syntax) -> str:
+    """The text of a turn that says `content` and makes `calls`, so that `read_calls` finds those.
+
+    Raises ModelError, one line, where it would find others: Llama's syntax has room for one call
+    and no words, and no argument may hold what frames a call.
+    """
+    text = "\n".join(filter(None, (content, write_calls(calls, syntax)))) if calls else content
+    wanted = json.loads(json.dumps([{k: c[k] for k in ("name", "arguments")} for c in calls]))
+    found = read_calls(text, syntax)
+    if found.malformed is not None or list(found.calls) != wanted:
+        room = "one call without words" if syntax == "json" else f"{CALLS_A_TURN} calls"
+        raise ModelError(
+            f"model: a demonstration cannot be written so that its calls are read back "
+            f"({text[:60]!r}); its template has room for {room} a turn, so split it into turns"
+        )
+    return text
+
+
 def described(schemas: Sequence[Mapping[str, Any]]) -> str:
     """What a system message says of tools where the chat template has no place for them."""
     listed = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas)
@@ -81,11 +101,39 @@ def quoted(result: str) -> str:
     return _SPEECH.sub("&lt;", result)
 
 
-def as_text(chat: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """A chat for who takes texts only: tools stand in the system message, as `described`."""
-    messages = [dict(message) for message in chat]
+def written(
+    chat: Sequence[Mapping[str, Any]], syntax: Syntax, takes_results: bool
+) -> list[dict[str, Any]]:
+    """A chat whose demos call tools (roles `calls`, `tool`), with those calls as the model writes
+    them and results as it reads them: of role `tool` where there is one, else a user's message."""
+    found: list[dict[str, Any]] = []
+    waiting: list[Mapping[str, Any]] = []  # results that share a user's message
+    for message in [*chat, {"role": ""}]:
+        if message["role"] == "tool" and not takes_results:
+            waiting.append(message)
+            continue
+        found += [{"role": "user", "content": told(waiting)}] if waiting else []
+        waiting = []
+        if message["role"] == "calls":
+            said = json.loads(message["content"])
+            text = spoken(said["content"], said["calls"], syntax)
+            found.append({"role": "assistant", "content": text})
+        elif message["role"] == "tool":
+            found.append({"role": "tool", "content": quoted(message["content"])})
+        else:
+            found.append(dict(message))
+    return found[:-1]
+
+
+def as_text(chat: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A chat for who takes texts only: calls of demos are written, tools `described`."""
+    return in_system(written(chat, "hermes", takes_results=False))
+
+
+def in_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chat whose tools stand in the system message, as `described`."""
     if not messages or messages[0]["role"] != "tools":
-        return messages
+        return [*messages]
     words = described(json.loads(messages[0]["content"]))
     rest = messages[1:]
     if rest and rest[0]["role"] == "system":

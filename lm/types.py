@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol
 
 from lm.ledger import Ledger, Purpose
 
-Chat = Sequence[dict[str, str]]
+# Messages of `role` and `content`, a text; or parts, {"type": "text", "text": …} and {"type":
+# "image", "image": what has the bytes of a PNG as `png`} (lm/pictures.py).
+Chat = Sequence[dict[str, Any]]
 # "turns": it ends with a call of a tool, after the last turn it may have
 FinishReason = Literal["stop", "length", "turns"]
 

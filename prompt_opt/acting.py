@@ -12,17 +12,57 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dspy.lm15 import FunctionTool, Response
+from dspy.lm15 import FunctionTool, Message, Response
 
 from evaluation.environment import Environment
 from evaluation.types import ScoreFunction
 from lm.turns import Tools
 from lm.types import Completion, FinishReason
-from tasks.types import Example, Prompt, TaskError
+from tasks.check_tools import acted as played
+from tasks.types import Example, Prompt, TaskError, Transcript
 from tasks.types import Message as ChatMessage
 
 ToolsOf = Callable[[Sequence[ChatMessage]], Tools | None]
 _FINISHES: Mapping[str, FinishReason] = {"length": "length", "tool_call": "turns"}
+
+
+class Acted(str):
+    """An output that was found with tools: `turns` are those before it, as a `Demo` has them. To
+    DSPy, which hands outputs on into demos, it is a text."""
+
+    turns: tuple[Mapping[str, Any], ...]
+
+    def __new__(cls, text: str, turns: Sequence[Mapping[str, Any]] = ()) -> Acted:
+        made = super().__new__(cls, text)
+        made.turns = tuple(turns)
+        return made
+
+
+def acted(text: str, transcript: Transcript) -> str:
+    """`text`, with the turns of `transcript` before the last. What the model wrote stays as it
+    wrote it; calls it did not write itself stay calls."""
+    turns = turns_before(transcript)
+    return Acted(text, turns) if turns else text
+
+
+def turns_before(transcript: Transcript) -> tuple[Mapping[str, Any], ...]:
+    """All but the last, as `Demo.turns`."""
+    return tuple(_turn(message) for message in transcript[:-1])
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {"role": message["role"], "content": message["content"]}
+    calls = message.get("tool_calls")
+    return {**kept, "tool_calls": list(calls)} if calls and not kept["content"] else kept
+
+
+def shown_answer(score: ScoreFunction, prompt: Prompt, example: Example) -> str:
+    """The answer of an example as a demo shows it: where there are tools, with the task's own
+    demonstration of their use."""
+    if not prompt.tools or not isinstance(score, Environment):
+        return example.answer
+    turns = played(score.demonstration(example), score.toolbox(example))
+    return acted(turns[-1]["content"], turns)
 
 
 class Said(Protocol):
@@ -41,14 +81,23 @@ def no_tools(_: Sequence[ChatMessage]) -> None:
 def tools_of(score: ScoreFunction, prompt: Prompt, examples: Sequence[Example]) -> ToolsOf:
     """Which tools a chat about one of `examples` is answered with, found by its last message.
 
-    Whoever asks the same question has the same tools. What DSPy asks about something else, a
-    proposal say, offers none.
+    What DSPy asks about something else, a proposal say, offers none. Raises TaskError for two
+    examples that ask the same and have tools of their own: DSPy's requests would not tell them
+    apart.
     """
     if not prompt.tools or not isinstance(score, Environment):
         return no_tools
     bare = replace(prompt, demos=(), nearest=None)
-    asked = {bare.messages(example.inputs)[-1]["content"]: example for example in examples}
+    asked: dict[str, Example] = {}
     environment = score
+    for example in examples:
+        first = asked.setdefault(bare.messages(example.inputs)[-1]["content"], example)
+        if first is not example and environment.toolbox(first) != environment.toolbox(example):
+            raise TaskError(
+                f'tools_for: examples "{first.id}" and "{example.id}" ask the same and have '
+                "different tools, which prompt methods cannot tell apart; put into the inputs what "
+                "tells them apart"
+            )
 
     def of(chat: Sequence[ChatMessage]) -> Tools | None:
         if not chat or chat[0]["role"] != "tools":
@@ -75,6 +124,22 @@ def offer(tools: Sequence[Any]) -> list[ChatMessage]:
     ]
     schemas = [{"type": "function", "function": function} for function in told]
     return [{"role": "tools", "content": json.dumps(schemas)}] if schemas else []
+
+
+def sent(message: ChatMessage) -> Message:
+    """A message as a request carries it. The calls and results of demos have no place of their own
+    in one whose calls nobody answers: they travel as JSON in a developer's message."""
+    write = {"user": Message.user, "assistant": Message.assistant}
+    if message["role"] in write:
+        return write[message["role"]](message["content"])
+    return Message.developer(json.dumps(message))
+
+
+def received(message: Message) -> ChatMessage:
+    """What `sent` was given."""
+    if message.role == "developer":
+        return json.loads(message.text or "")
+    return {"role": message.role, "content": message.text or ""}
 
 
 def response_parts(answer: Said) -> dict[str, Any]:

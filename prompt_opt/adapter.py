@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
-from dspy.lm15 import Config, Message, Request, Response
+from dspy.lm15 import Config, Request, Response
 
 from lm.types import Completion
-from prompt_opt.acting import completion_of, offered
+from prompt_opt.acting import Acted, acted, completion_of, offered, sent
 from tasks.types import Demo, Prompt, TaskError
 
 ASKED = "tasklift/asked"  # among an adapter's outputs; no field can have such a name
@@ -86,7 +86,7 @@ class PlainAdapter(dspy.ChatAdapter):
         """
         asked = signature.instructions
         instruction = self.frame.instruction if asked == self._instruction else asked
-        shown = tuple(_demo(self.frame, demo) for demo in demos)
+        shown = tuple(demo_of(self.frame, demo) for demo in demos)
         return replace(self.frame, instruction=instruction, demos=shown)
 
     def format(
@@ -103,7 +103,7 @@ class PlainAdapter(dspy.ChatAdapter):
     ) -> dict[str, list[Any]]:
         """The chat and the answer to train on: as the model wrote it, where `outputs` tells."""
         behind = vars(outputs).get("_asked") if isinstance(outputs, dspy.Prediction) else None
-        demo = _demo(self.frame, {**dict(inputs), **dict(outputs.items())})
+        demo = demo_of(self.frame, {**dict(inputs), **dict(outputs.items())})
         text = behind.completion.text if isinstance(behind, Asked) else self.frame.reply(demo)
         answer = {"role": "assistant", "content": text}
         return {"messages": [*self.format(signature, demos, inputs), answer]}
@@ -151,7 +151,9 @@ class PlainAdapter(dspy.ChatAdapter):
     ) -> dict[str, Any]:
         raw = completion_of(response)
         temperature = request.config.temperature or 0.0
-        return {**self._read(raw.text), ASKED: Asked(prompt, raw, temperature, rollout)}
+        read = self._read(raw.text)
+        read[self.frame.output] = acted(read[self.frame.output], raw.transcript)
+        return {**read, ASKED: Asked(prompt, raw, temperature, rollout)}
 
 
 class PlainPredict(dspy.Predict):
@@ -195,14 +197,17 @@ def prompt_of(program: PlainPredict) -> Prompt:
     return program.adapter.prompt(signature, program.demos)
 
 
-def _demo(frame: Prompt, demo: Any) -> Demo:
+def demo_of(frame: Prompt, demo: Any) -> Demo:
     """From a dict or a dspy.Example, which may hold more than the fields."""
     reasoning = (demo.get(REASONING) or "") if frame.style == "cot" else ""
-    return Demo({name: demo[name] for name in frame.inputs}, demo[frame.output], reasoning)
+    inputs, output = {name: demo[name] for name in frame.inputs}, demo[frame.output]
+    turns = output.turns if isinstance(output, Acted) else ()
+    return Demo(inputs, str(output), reasoning, turns)
 
 
 def _dspy_demo(prompt: Prompt, demo: Demo) -> dspy.Example:
-    fields: Mapping[str, str] = {**demo.inputs, prompt.output: demo.output}
+    output = Acted(demo.output, demo.turns) if demo.turns else demo.output
+    fields: Mapping[str, str] = {**demo.inputs, prompt.output: output}
     return dspy.Example({**fields, REASONING: demo.reasoning} if prompt.style == "cot" else fields)
 
 
@@ -213,8 +218,7 @@ def request_of(lm: Any, lm_kwargs: Mapping[str, Any], chat: list[dict[str, Any]]
     wanted = {name: settings[name] for name in names if settings.get(name) is not None}
     tools, chat = offered(chat), [m for m in chat if m["role"] != "tools"]
     system = chat[0]["content"] if chat[0]["role"] == "system" else None
-    write = {"user": Message.user, "assistant": Message.assistant}
-    turns = tuple(write[m["role"]](m["content"]) for m in chat if m["role"] != "system")
+    turns = tuple(sent(message) for message in chat if message["role"] != "system")
     return Request(lm.model, messages=turns, system=system, tools=tools, config=Config(**wanted))
 
 

@@ -22,6 +22,7 @@ from evaluation.judge import judge
 from evaluation.types import PASS_RATES_FILE, Context
 from lm.ledger import BudgetExhausted
 from lm.types import Completion
+from prompt_opt.acting import shown_answer
 from prompt_opt.adapter import PlainPredict, asked, prompt_of
 from prompt_opt.answers import Answer
 from prompt_opt.board import Board, Candidate, Form
@@ -76,7 +77,7 @@ class Bench:
         self.stopped: str | None = None  # why the search ended early, the budget aside
         self.unread = 0  # proposals that were not in DSPy's format
         self._errors: list[str] = []  # of a program
-        self._judged: dict[tuple[str, str], float] = {}  # each different answer once
+        self._judged: dict[tuple[str, str, str], float] = {}  # each different answer once
         self._lock = threading.Lock()
         self._steps = Steps(context, engine, config.candidates_at_most())
 
@@ -84,7 +85,8 @@ class Bench:
         """The example as DSPy's. It shows nothing that a proposer should not see: a name that
         begins with `dspy_` is left out of its items."""
         fields = {name: example.inputs[name] for name in self.start.inputs}
-        fields |= {self.start.output: example.answer, ID: example.id}
+        answer = shown_answer(self.context.score, self.start, example)
+        fields |= {self.start.output: answer, ID: example.id}
         return dspy.Example(fields).with_inputs(*self.start.inputs)
 
     def know(self, examples: Sequence[Example]) -> None:
@@ -246,7 +248,8 @@ class Bench:
     ) -> Score:
         with self._lock:
             self.metric_calls += 1
-            self._judged[example.id, answer.text] = given.value
+            called = json.dumps(answer.transcript, ensure_ascii=False)
+            self._judged[example.id, answer.text, called] = given.value
         if usual:
             self.board.note(form, example.id, given.value)
         return given
@@ -257,7 +260,7 @@ class Bench:
         rates: dict[str, list[float]] = {}
         with self._lock:
             judged = sorted(self._judged.items())
-        for (key, _), value in judged:
+        for (key, *_), value in judged:
             if key in train:
                 answers, total = rates.get(key, (0, 0.0))
                 rates[key] = [answers + 1, total + value]

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evaluation.types import Policy, ScoreFunction
+from prompt_opt.acting import turns_before
+from prompt_opt.adapter import demo_of
+from prompt_opt.answers import Answer
 from prompt_opt.bench import Bench
 from prompt_opt.config_search import KNNConfig
 from prompt_opt.program import Source, find_program
@@ -53,15 +56,15 @@ class KNN(PromptMethod):
     def _demos(self, bench: Bench) -> list[Demo]:
         examples = [bench.example(case) for case in bench.pool]
         if bench.start.style == "direct":
-            return [Demo(dict(e.inputs), e.answer) for e in examples]
+            return [demo_of(bench.start, case) for case in bench.pool]
         found = []
         answers = bench.engine.ask([bench.start.messages(e.inputs) for e in examples])
         for example, answer in zip(examples, answers, strict=True):
             if bench.judge_answer(example, bench.start, answer).correct:
-                found.append(_with_reasoning(bench.start, dict(example.inputs), answer.text))
+                found.append(_with_reasoning(bench.start, dict(example.inputs), answer))
         return found
 
 
-def _with_reasoning(prompt: Prompt, inputs: dict[str, str], text: str) -> Demo:
-    reasoning, _, output = text.rpartition(prompt.marker)
-    return Demo(inputs, output.strip(), reasoning.strip())
+def _with_reasoning(prompt: Prompt, inputs: dict[str, str], answer: Answer) -> Demo:
+    reasoning, _, output = answer.text.rpartition(prompt.marker)
+    return Demo(inputs, output.strip(), reasoning.strip(), turns_before(answer.transcript))

@@ -25,7 +25,7 @@ from dspy.lm15 import Usage as ResponseUsage
 
 from lm.ledger import Purpose
 from lm.types import LanguageModel, Sampling
-from prompt_opt.acting import offer, response_parts
+from prompt_opt.acting import offer, received, response_parts
 from prompt_opt.answers import Answer
 from prompt_opt.together import asked_together
 from tasks.types import Message as ChatMessage
@@ -204,4 +204,4 @@ def chat_of(request: Request) -> list[ChatMessage]:
         system = "".join(getattr(part, "text", "") for part in system)
     chat = offer(request.tools)
     chat += [] if system is None else [{"role": "system", "content": system}]
-    return [*chat, *({"role": m.role, "content": m.text or ""} for m in request.messages)]
+    return [*chat, *map(received, request.messages)]

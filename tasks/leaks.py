@@ -141,7 +141,8 @@ def _passages(prompt: Prompt, before: Prompt) -> list[Passage]:
     parts = [("the instruction", prompt.instruction)] * (prompt.instruction != before.instruction)
     for number, demo in enumerate(prompt.demos, 1):
         if demo not in before.demos:
-            parts.append((f"demo {number}", f"{demo.reasoning}\n{demo.output}"))
+            said = [f"{t['content']} {t.get('tool_calls', '')}" for t in demo.turns]
+            parts.append((f"demo {number}", "\n".join([*said, demo.reasoning, demo.output])))
     return [Passage(name, text) for name, text in parts]
 
 

@@ -24,6 +24,7 @@ BUILT_INS: Mapping[str, str] = {
     "banking77": "tasks.known.banking77:Banking77",
     "bikeshare": "tasks.bikeshare:BikeShare",
     "calculator": "tasks.calculator:Calculator",
+    "digit-image": "tasks.digit_image:DigitImage",
     "gsm8k": "tasks.known.gsm8k:GSM8K",
     "hotpotqa": "tasks.known.hotpotqa:HotpotQA",
     "humaneval": "tasks.humaneval:HumanEval",
@@ -140,6 +141,8 @@ def task_hash(task: Task) -> str:
         task.output,
         dict(task.failure_classes),
     ]
+    if getattr(task, "tools", ()):
+        declared += [[schema_of(tool) for tool in task.tools], task.max_turns]
     if isinstance(task, FileTask) and task.read:
         declared.append(task.read)
     digest = hashlib.sha256(json.dumps(declared).encode())

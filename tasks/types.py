@@ -12,9 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from tasks.images import Image, images_of
 from tasks.neighbours import most_alike
 
-Message = dict[str, str]
+# `role` and `content`: a text, or parts where pictures are shown, {"type": "text", "text": …} and
+# {"type": "image", "image": an `Image`}.
+Message = dict[str, Any]
 # An answer in several turns, as `lm.turns` writes it and a scorer reads it (docs/tools.md).
 Transcript = Sequence[Mapping[str, Any]]
 SplitName = Literal["train", "dev", "test"]
@@ -27,7 +30,8 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One question. `inputs` maps field name to text, `meta` holds features used for slices."""
+    """One question. `inputs` maps field name to text or an `Image`, `meta` holds features used for
+    slices."""
 
     id: str
     inputs: Mapping[str, str]
@@ -84,8 +88,11 @@ class Task(Protocol):
 
     def score_transcript(self, example: Example, transcript: Transcript) -> Score:
         """Score an answer with its calls (`tasks.tools.calls_of` reads them); its last text is what
-        `score` would get. Must not raise."""
-        return self.score(example, str(transcript[-1]["content"]))
+        `score` would get: here an empty one where the answer ends with a call. Must not raise."""
+        from tasks.tools import unanswered
+
+        said = "" if unanswered(transcript) else str(transcript[-1]["content"])
+        return self.score(example, said)
 
     def demonstration(self, example: Example) -> Transcript:
         """The assistant's turns of a right answer, for `sft` to learn from: calls as
@@ -95,11 +102,23 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Demo:
-    """One worked example inside a prompt. `reasoning` is shown in the `cot` style only."""
+    """One worked example inside a prompt. `reasoning` is shown in the `cot` style only.
+
+    `turns` stand between question and answer where tools were used: the assistant's, with
+    `tool_calls` unless `content` holds them as a model has written them, and what tools said.
+    """
 
     inputs: Mapping[str, str]
     output: str
     reasoning: str = ""
+    turns: tuple[Mapping[str, Any], ...] = ()
+
+
+def _told(turn: Mapping[str, Any]) -> Message:
+    if calls := turn.get("tool_calls"):
+        content = json.dumps({"content": turn["content"], "calls": calls}, ensure_ascii=False)
+        return {"role": "calls", "content": content}
+    return {"role": turn["role"], "content": turn["content"]}
 
 
 Style = Literal["direct", "cot"]
@@ -140,16 +159,22 @@ class Prompt:
         return f"{self.output.capitalize()}:"
 
     def messages(self, inputs: Mapping[str, str]) -> list[Message]:
-        """The chat for one question: tools, system instruction, demos as turns, the question."""
+        """The chat for one question: tools, system instruction, demos as turns, the question.
+
+        Where a demo calls tools, a message of role `calls` holds the calls as JSON, which
+        lm/tool_calls.py writes as the model does, and one of role `tool` a result.
+        """
         system = self.instruction
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
-        chat = [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
+        chat: list[Message] = []
+        chat += [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
         chat += [{"role": "system", "content": system}] if system else []
         for demo in self._shown(inputs):
-            chat.append({"role": "user", "content": self._question(demo.inputs)})
+            chat.append({"role": "user", "content": self._content(demo.inputs)})
+            chat += map(_told, demo.turns if self.tools else ())
             chat.append({"role": "assistant", "content": self.reply(demo)})
-        return [*chat, {"role": "user", "content": self._question(inputs)}]
+        return [*chat, {"role": "user", "content": self._content(inputs)}]
 
     def _shown(self, inputs: Mapping[str, str]) -> Sequence[Demo]:
         if self.nearest is None:
@@ -163,6 +188,20 @@ class Prompt:
             return text.strip()
         _, found, answer = text.rpartition(self.marker)
         return answer.strip() if found else None
+
+    def _content(self, inputs: Mapping[str, str]) -> str | list[dict[str, Any]]:
+        """The question; in parts where there are pictures, in the order of the fields."""
+        if not images_of({name: inputs[name] for name in self.inputs}):
+            return self._question(inputs)
+        parts: list[dict[str, Any]] = []
+        for name in self.inputs:
+            value, label = inputs[name], f"{name.capitalize()}: " if len(self.inputs) > 1 else ""
+            if isinstance(value, Image):
+                parts += [{"type": "text", "text": label}] if label else []
+                parts.append({"type": "image", "image": value})
+            else:
+                parts.append({"type": "text", "text": f"{label}{value}"})
+        return parts
 
     def _question(self, inputs: Mapping[str, str]) -> str:
         if len(self.inputs) == 1:
@@ -178,6 +217,7 @@ class Prompt:
     def to_json(self) -> str:
         demos = [
             {"inputs": dict(d.inputs), "output": d.output, "reasoning": d.reasoning}
+            | ({"turns": list(d.turns)} if d.turns else {})
             for d in self.demos
         ]
         chosen: dict[str, Any] = {} if self.nearest is None else {"nearest": self.nearest}
@@ -203,7 +243,7 @@ class Prompt:
             instruction=raw["instruction"],
             inputs=tuple(raw["inputs"]),
             output=raw["output"],
-            demos=tuple(Demo(**demo) for demo in raw["demos"]),
+            demos=tuple(Demo(**{**d, "turns": tuple(d.get("turns", ()))}) for d in raw["demos"]),
             style=raw["style"],
             nearest=raw.get("nearest"),
             tools=tuple(raw.get("tools", ())),

@@ -299,3 +299,17 @@ RULES: Mapping[str, Rule] = {
     "punctuation:no_comma": _no_comma,
 }
 FAMILIES = tuple(dict.fromkeys(rule.partition(":")[0] for rule in RULES))
+FAILURES = {  # of the task; the last are the families above
+    "empty": "The answer is empty.",
+    "loose_only": "All is followed once the first line, the last line or asterisks are taken off.",
+    "several": "Instructions of two or more families are not followed.",
+    "keywords": "Words or letters that were asked for are missing, too few or forbidden.",
+    "language": "The reply is in another language.",
+    "length_constraints": "The count of words, sentences or paragraphs is wrong.",
+    "detectable_content": "A postscript or gaps in brackets are missing.",
+    "detectable_format": "Bullets, sections, highlights, title, JSON or fixed phrase are wrong.",
+    "combination": "There are not two responses, or the request is not repeated first.",
+    "startend": "The reply does not end, or is not wrapped, as was asked.",
+    "change_case": "Capital or lowercase letters are not as was asked.",
+    "punctuation": "There are commas.",
+}

@@ -51,11 +51,30 @@ def test_task_mistakes(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("chain", [["bootstrap"], ["dpo"]])
+TWO_STEPS = """
+import dspy
+
+class Two(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = dspy.Predict("input -> hint")
+        self.second = dspy.Predict("input, hint -> answer")
+
+    def forward(self, input):
+        return self.second(input=input, hint=self.first(input=input).hint)
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "who"),
+    [
+        ("dpo", "dpo"),
+        ({"bootstrap": {"program": "two.py:Two"}}, "bootstrap: a program of several steps"),
+    ],
+)
 def test_methods_that_do_not_work_with_tools(
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    chain: list[str],
+    folder: Path, capsys: pytest.CaptureFixture[str], step: Any, who: str
 ) -> None:
-    line = refused(capsys, "run", acting(folder, arms={"a": chain}))
-    assert f"{chain[0]}: does not work with tools yet" in line and "tools: false" in line
+    (folder / "two.py").write_text(TWO_STEPS)
+    line = refused(capsys, "run", acting(folder, arms={"a": [step]}))
+    assert f"{who}: does not work with tools yet" in line and "tools: false" in line

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import dspy
@@ -16,13 +18,15 @@ from evaluation.types import Policy
 from experiments.methods import KINDS
 from lm.ledger import Ledger
 from lm.tool_calls import write_calls
-from lm.types import Chat, Sampling
-from prompt_opt.acting import offer, offered, tools_of
+from lm.types import Chat, Completion, Sampling
+from prompt_opt.acting import Acted, offer, offered, shown_answer, tools_of
 from prompt_opt.adapter import PlainPredict, asked, prompt_of, request_of
+from prompt_opt.bench import Bench
 from prompt_opt.engine import Engine
 from prompt_opt.speaker import chat_of
 from tasks.calculator import Calculator
-from tasks.types import Prompt, TaskError
+from tasks.tools import calling
+from tasks.types import Demo, Example, Prompt, Score, TaskError
 from tests.prompt_opt.stage import Model, Stage
 
 TASK = Calculator()
@@ -33,12 +37,12 @@ SIGNS = ("+", "-", "*")
 
 
 def pupil(chat: Chat, _: int) -> str:
-    """Asks the calculator about what its demos have shown, and guesses the rest."""
+    """Calls the calculator where a demo has shown how, for a sign like this; guesses the rest."""
     last = chat[-1]["content"]
     if told := re.search(r"<tool_response>\n(.*)\n</tool_response>", last):
         return told[1]
-    shown = [m["content"] for m in chat[:-1] if m["role"] == "user"]
-    if any(sign in text for text in shown for sign in SIGNS if sign in last):
+    shown = [m["content"] for m in chat if "<tool_call>" in m["content"][:20]]
+    if any(f" {sign} " in text for text in shown for sign in SIGNS if f" {sign} " in last):
         call = {"name": "calculator", "arguments": {"expression": last}}
         return write_calls([call], "hermes")
     return "77"
@@ -60,6 +64,8 @@ def test_bootstrap_finds_demos_that_make_it_call(tmp_path: Path) -> None:
     run = stage(tmp_path)
     best = run.run(method("bootstrap", **BOOTSTRAP), PROMPT)
     assert best.tools == PROMPT.tools and best.demos
+    assert all([turn["role"] for turn in d.turns] == ["assistant", "tool"] for d in best.demos)
+    assert Prompt.from_json(best.to_json()) == best
     scores = [row["dev_score"] for row in run.candidates]
     assert scores[0] == 0 and max(scores) > 0.5
     model = Model(pupil, Ledger())
@@ -111,6 +117,13 @@ def test_requests_carry_schemas_byte_by_byte() -> None:
     chat = PROMPT.messages(DEV[0].inputs)
     assert offer(offered(chat)) == chat[:1]
     lm = dspy.LM("local/x")
+    example = TRAIN[0]
+    output = shown_answer(scoring(TASK), PROMPT, example)
+    assert isinstance(output, Acted) and output == example.answer
+    shown = PROMPT.with_demos([Demo(example.inputs, output, "", output.turns)])
+    chat = shown.messages(DEV[0].inputs)
+    demo = ["user", "calls", "tool", "assistant"]
+    assert [m["role"] for m in chat] == ["tools", "system", *demo, "user"]
     assert chat_of(request_of(lm, {}, chat)) == chat
     assert chat_of(request_of(lm, {}, chat[1:])) == chat[1:]
 
@@ -121,7 +134,9 @@ def test_a_prediction_knows_its_calls(tmp_path: Path) -> None:
     prompt = PROMPT.with_demos([])
     with Engine(model, Sampling(max_tokens=200), tmp_path, tools=tools) as engine:
         predict = PlainPredict(prompt, engine.lm)
-        predict.demos = [dspy.Example(problem="1 + 1 - 1 * 1", result="1")]
+        call = calling("calculator", expression="1 + 1 - 1 * 1")
+        turns = [call, {"role": "tool", "name": "calculator", "content": "1"}]
+        predict.demos = [dspy.Example(problem="1 + 1 - 1 * 1", result=Acted("1", turns))]
         behind = asked(predict(problem=DEV[0].inputs["problem"])).completion
         assert behind.text == DEV[0].answer and len(behind.transcript) == 3
         assert behind.transcript[1]["content"] == DEV[0].answer
@@ -134,6 +149,35 @@ def test_a_question_of_nobodys_has_no_tools_to_use() -> None:
     assert of([{"role": "user", "content": "Propose something."}]) is None
     with pytest.raises(TaskError, match="no example's"):
         of(PROMPT.messages({"problem": "What is this?"}))
+
+
+def test_one_question_with_different_tools_is_refused() -> None:
+    class Own(Calculator):
+        def tools_for(self, example: Example) -> Any:
+            def calculator(expression: str) -> str:
+                """Knows."""
+                return example.answer
+
+            return (calculator,)
+
+    twice = [*DEV, replace(DEV[0], id="again", answer="1")]
+    assert tools_of(scoring(TASK), PROMPT, twice)(PROMPT.messages(DEV[0].inputs)) is not None
+    assert tools_of(scoring(Own()), PROMPT, DEV)(PROMPT.messages(DEV[0].inputs)) is not None
+    with pytest.raises(TaskError, match='"again" ask the same and have different tools') as error:
+        tools_of(scoring(Own()), PROMPT, twice)
+    assert "\n" not in str(error.value)
+
+
+def test_answers_that_called_otherwise_are_not_the_same() -> None:
+    """What train pass rates count: two ways to one text are two answers."""
+    bench: Any = object.__new__(Bench)
+    bench._lock, bench.metric_calls, bench._judged = Lock(), 0, {}
+    last = {"role": "assistant", "content": "77"}
+    for expression in ("1 + 1", "1 - 1", "1 + 1"):
+        turns = (calling("calculator", expression=expression), last)
+        answer = Completion("77", (), (), "stop", 1, transcript=turns)
+        bench._note(PROMPT, DEV[0], answer, Score(0.0, False), usual=False)
+    assert len(bench._judged) == 2
 
 
 def test_programs_of_several_steps_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -233,6 +234,32 @@ def test_hash_and_source_follow_the_files_and_open_no_split(write, monkeypatch):
     assert source is not None and "class Echo" in source
     write("echo.py", SOURCE + "# changed\n")
     assert task_hash(load_task(path)) != first
+
+
+@pytest.mark.parametrize("change", ["turns", "signature", "docstring"])
+def test_hash_covers_tools_wherever_they_are_from(change):
+    task = load_task("calculator")
+    first = task_hash(task)
+
+    def calculator(expression: str) -> str:
+        """Works out an arithmetic expression.
+
+        Args:
+            expression: such as 12 * (3 + 4)
+        """
+        return ""
+
+    tools: Any = {"tools": (calculator,), "max_turns": 3}
+    same = type("Same", (type(task),), tools)()
+    if change == "turns":
+        same.max_turns = 9
+    elif change == "signature":
+        calculator.__annotations__["expression"] = int
+    else:
+        calculator.__doc__ = "Does sums."
+    plain = type("Same", (type(task),), {})()
+    assert task_hash(same) != task_hash(plain) == task_hash(type("Same", (type(task),), {})())
+    assert task_hash(load_task("calculator")) == first
 
 
 def test_hash_covers_data_yaml_and_the_file_of_a_function(write, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("reasoning_gym")
 
 from tasks.dealt import features
-from tasks.known.reasoning import SLOW, Reasoning, generators, read_name
+from tasks.known.reasoning import Reasoning
+from tasks.known.reasoning_questions import SLOW, generators, read_name
 from tasks.known.reasoning_scores import guarded_eval, guarded_parse
 from tasks.load import load_task
 from tasks.overlap import find_overlaps
