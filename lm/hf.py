@@ -261,8 +261,9 @@ class HFModel:
         """Token ids of what tools have answered, between the assistant's turn, whose last token is
         `newest`, and its next one."""
         ids = self._encode.results(results)
-        closes = newest in self.ends and bool(ids) and ids[0] in self.ends
-        return ids[1:] if closes else ids
+        closing = self._encode.closing
+        end = next((place for place, i in enumerate(closing) if i in self.ends), None)
+        return ids if end is None or newest not in self.ends else ids[end + 1 :]
 
     @property
     def syntax(self) -> Syntax:

@@ -11,7 +11,7 @@ from prompt_opt.adapter import signature_of
 from reward_models.task import TaskReward
 from tasks.load import load_task
 from tasks.splits import refuse_images, required_split
-from tasks.types import Example, Prompt, Score, SplitName, Task
+from tasks.types import Example, Prompt, Score, SplitName, Task, TaskError
 
 Metric = Callable[..., Any]
 
@@ -24,11 +24,16 @@ def to_dspy(
     `task` is a task or its name, as in a spec. The metric gives the task's score in [0, 1]; while
     demos are bootstrapped (DSPy gives a trace), whether the answer is correct; and to GEPA, which
     says which predictor it asks about, a score with the task's feedback. An answer that is missing
-    is an empty one. Raises TaskError, also for a field that DSPy cannot take.
+    is an empty one. Raises TaskError, also for tools and for a field that DSPy cannot take.
     """
     if isinstance(task, str):
         task = load_task(task)
     prompt = Prompt.of(task)
+    if prompt.tools:
+        raise TaskError(
+            f'to_dspy: "{task.name}" has tools, which a signature cannot hold; write '
+            "prompt_opt.to_react.to_react(task)"
+        )
     opened = {split: required_split(task, split) for split in splits}
     known = {example.id: example for examples in opened.values() for example in examples}
     refuse_images(known.values(), "to_dspy")

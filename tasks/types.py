@@ -88,8 +88,11 @@ class Task(Protocol):
 
     def score_transcript(self, example: Example, transcript: Transcript) -> Score:
         """Score an answer with its calls (`tasks.tools.calls_of` reads them); its last text is what
-        `score` would get. Must not raise."""
-        return self.score(example, str(transcript[-1]["content"]))
+        `score` would get: here an empty one where the answer ends with a call. Must not raise."""
+        from tasks.tools import unanswered
+
+        said = "" if unanswered(transcript) else str(transcript[-1]["content"])
+        return self.score(example, said)
 
     def demonstration(self, example: Example) -> Transcript:
         """The assistant's turns of a right answer, for `sft` to learn from: calls as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,9 @@ def test_a_demonstration_is_learned_but_for_what_the_tool_said(
     assert live.tokenizer.decode(own).count("<tool_call>") == 1 and own.count(2) == 2
     assert "sky up" in live.tokenizer.decode(ids)
     assert "sky up" not in live.tokenizer.decode(own)
+    with_steps = gold_row(live, replace(PROMPT, style="cot"), run.train[0], ACTING)
+    last = live.encode_reply("Answer: sky")
+    assert with_steps["labels"][-len(last) :] == last
     rows = trainer.feed.rows(1)
     inputs = trainer._prepare_inputs({"place": torch.arange(4)})
     loss = trainer.compute_loss(trainer.model, inputs).item()
