@@ -20,6 +20,7 @@ from lm.ledger import Ledger, Purpose, Stopwatch
 from lm.memory import give_back
 from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
+from lm.pictures import reads_pictures
 from lm.prefix_cache import PrefixCache
 from lm.ranks import local_rank, world
 from lm.rendering import ChatEncoder, turn_end
@@ -99,7 +100,9 @@ def load_model(
     except ModelError:
         raise
     except Exception as error:  # a foreign folder can fail in any way
-        raise ModelError(f"model: cannot load {source!r}: {first_line(error)}") from error
+        why = "it looks at pictures, and this works with texts only; name a text model"
+        why = why if reads_pictures(folder) else first_line(error)
+        raise ModelError(f"model: cannot load {source!r}: {why}") from error
     if quantization is not None:
         _keep_as_loaded(model)
         fingerprint = hashlib.sha256(f"{fingerprint}{quantization}".encode()).hexdigest()[:16]

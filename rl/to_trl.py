@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reward_models.load import load_reward
 from reward_models.types import RewardModel
 from tasks.load import load_task
-from tasks.splits import required_split
+from tasks.splits import refuse_images, required_split
 from tasks.types import Prompt, SplitName, Task, TaskError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def to_trl(
             "spec, or take prompt_opt.to_react.to_react(task) for DSPy"
         )
     examples = required_split(task, split, limit)
+    refuse_images(examples, "to_trl")
     rows = [
         {"prompt": asked.messages(e.inputs), "example_id": e.id, "answer": e.answer}
         for e in examples

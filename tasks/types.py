@@ -167,7 +167,8 @@ class Prompt:
         system = self.instruction
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
-        chat = [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
+        chat: list[Message] = []
+        chat += [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
         chat += [{"role": "system", "content": system}] if system else []
         for demo in self._shown(inputs):
             chat.append({"role": "user", "content": self._content(demo.inputs)})

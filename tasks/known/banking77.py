@@ -53,7 +53,7 @@ FAILURES = {
     "extra_text": "The right intent, and no other, with words around it.",
     "several": "More than one intent.",
     "invented": "One or two words that name no intent.",
-    "no_choice": "A longer text that names no intent, such as a reply to the customer.",
+    "no_choice": "A longer text that names no intent, such as a reply.",
     "same_family": "Another intent about the same matter (card arrival: card linking).",
     "wrong_family": "An intent about another matter (card arrival: exchange rate).",
 }
@@ -92,7 +92,7 @@ class Banking77(HubTask, LabelTask):
         label = self.read(row["label_text"])
         if label not in LABELS:
             raise ValueError(f'"{label}" is none of the 77 intents')
-        meta = {"family": LABELS[label], "intent": label, "words": len(row["text"].split())}
+        meta = {"family": LABELS[label], "words": len(row["text"].split())}
         return Example(id, {"message": row["text"]}, label, meta)
 
     def read(self, text: str) -> str:

@@ -16,25 +16,11 @@ from typing import Any
 
 from tasks.hub import hub_rows
 from tasks.known import ifeval_made, ifeval_rules
-from tasks.known.ifeval_rules import FAMILIES, RULES, follows, follows_loosely
+from tasks.known.ifeval_rules import FAILURES, FAMILIES, RULES, follows, follows_loosely
 from tasks.text import shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 
 MAX_CHARS = 20_000
-FAILURES = {
-    "empty": "The answer is empty.",
-    "loose_only": "All is followed once the first line, the last line or asterisks are taken off.",
-    "several": "Instructions of two or more families are not followed.",
-    "keywords": "Words or letters that were asked for are missing, too few or forbidden.",
-    "language": "The reply is in another language.",
-    "length_constraints": "The count of words, sentences or paragraphs is wrong.",
-    "detectable_content": "A postscript or gaps in brackets are missing.",
-    "detectable_format": "Bullets, sections, highlights, title, JSON or fixed phrase are wrong.",
-    "combination": "There are not two responses, or the request is not repeated first.",
-    "startend": "The reply does not end, or is not wrapped, as was asked.",
-    "change_case": "Capital or lowercase letters are not as was asked.",
-    "punctuation": "There are commas.",
-}
 
 
 class IFEval(Task):

@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tasks.json_scorer import read_json
 from tasks.known import json_texts
-from tasks.known.json_texts import FIELDS, Kind, make_messages
-from tasks.text import MAX_CHARS, fold, shorten
+from tasks.known.json_texts import FIELDS, Kind, make_examples, same
+from tasks.text import MAX_CHARS, shorten
 from tasks.types import Example, Score, SplitName, Task
 
 FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
@@ -46,7 +46,7 @@ class JsonExtraction(Task):
     files = (Path(json_texts.__file__),)
 
     def split(self, name: SplitName) -> Sequence[Example]:
-        return _make(name)
+        return make_examples(name)
 
     def score(self, example: Example, text: str) -> Score:
         gold: dict[str, Any] = json.loads(example.answer)
@@ -71,24 +71,13 @@ def read_object(text: str) -> tuple[dict[str, Any] | None, bool]:
     text = text[:MAX_CHARS].strip()
     if fenced := FENCE.match(text):
         text = fenced[1].strip()
-    start = text.find("{")
-    if start < 0:
+    found = read_json(text)
+    if not isinstance(found, dict):
         return None, False
-    decoder = json.JSONDecoder(parse_constant=_refuse)  # NaN is no JSON
     try:
-        found, end = decoder.raw_decode(text, start)
+        return found, json.loads(text) is not None
     except (ValueError, RecursionError):
-        return None, False
-    return found, start == 0 and end == len(text)
-
-
-def same(gold: Any, got: Any) -> bool:
-    """Equal, text but for case and white space. True is not 1, and 2 is 2.0."""
-    if isinstance(gold, str):
-        return isinstance(got, str) and fold(gold) == fold(got)
-    if isinstance(gold, list):
-        return isinstance(got, list) and len(gold) == len(got) and all(map(same, gold, got))
-    return isinstance(gold, bool) == isinstance(got, bool) and gold == got
+        return found, False
 
 
 def _mistake(
@@ -107,20 +96,3 @@ def _mistake(
         if names:
             return failure, f'"{shorten(names[0], 40)}"'
     return None
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)
-
-
-@cache
-def _make(name: SplitName) -> tuple[Example, ...]:
-    examples = []
-    for number, message in enumerate(make_messages(name)):
-        kinds = FIELDS[message.kind]
-        listed = ", ".join(f"{field} ({kind.told})" for field, kind in kinds.items())
-        meta = {"kind": message.kind, "phrasing": message.phrasing, "fields": len(kinds)}
-        answer = json.dumps(message.values, ensure_ascii=False)
-        inputs = {"message": message.text, "fields": listed}
-        examples.append(Example(f"{name}-{number}", inputs, answer, meta))
-    return tuple(examples)

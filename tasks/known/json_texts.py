@@ -6,13 +6,16 @@ person. The last two phrasings of each kind are in test only.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
-from tasks.types import SplitName
+from tasks.text import fold
+from tasks.types import Example, SplitName
 
 ISO = "%Y-%m-%d"
 
@@ -43,6 +46,17 @@ FIELDS: Mapping[str, Mapping[str, Kind]] = {
     "invitation": {"event": TEXT, "host": TEXT, "date": DATE, "guests": WHOLE, "bring": TEXTS},
     "flat": {"city": TEXT, "rooms": WHOLE, "rent": WHOLE, "pets": FLAG, "free": DATE},
 }
+
+
+def same(gold: Any, got: Any) -> bool:
+    """Equal, text but for case and white space. True is not 1, and 2 is 2.0."""
+    if isinstance(gold, str):
+        return isinstance(got, str) and fold(gold) == fold(got)
+    if isinstance(gold, list):
+        return isinstance(got, list) and len(gold) == len(got) and all(map(same, gold, got))
+    return isinstance(gold, bool) == isinstance(got, bool) and gold == got
+
+
 PHRASINGS = {
     "order": (
         "{customer} here. I would like {quantity} {item} at {price} euros each, please, and I need "
@@ -142,6 +156,20 @@ def _make(draw: random.Random, kind: str, new: bool) -> Message:
     values, shown = DRAWN[kind](draw, day)
     shown |= {"early": _say(draw, early), "other": draw.randint(31, 99), "person": _name(draw)}
     return Message(kind, phrasing.format(**values | shown), values, "new" if new else "known")
+
+
+@cache
+def make_examples(split: SplitName) -> tuple[Example, ...]:
+    """The messages as examples: the fields with their types are an input, the JSON the answer."""
+    examples = []
+    for number, message in enumerate(make_messages(split)):
+        kinds = FIELDS[message.kind]
+        listed = ", ".join(f"{field} ({kind.told})" for field, kind in kinds.items())
+        meta = {"kind": message.kind, "phrasing": message.phrasing, "fields": len(kinds)}
+        answer = json.dumps(message.values, ensure_ascii=False)
+        inputs = {"message": message.text, "fields": listed}
+        examples.append(Example(f"{split}-{number}", inputs, answer, meta))
+    return tuple(examples)
 
 
 Drawn = tuple[dict[str, Any], dict[str, Any]]

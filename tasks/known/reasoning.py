@@ -13,39 +13,17 @@ Scores are the generator's own, partial ones included. Its scorer runs in anothe
 from __future__ import annotations
 
 import base64
-import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
-from importlib.util import find_spec
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tasks.dealt import deal, features
-from tasks.text import MAX_CHARS, contains, nearest, normalize, shorten
-from tasks.types import Example, Score, SplitName, Task, TaskError
+from tasks.known.reasoning_questions import make_questions, read_name
+from tasks.text import MAX_CHARS, contains, normalize, shorten
+from tasks.types import Example, Score, SplitName, Task
 from tasks.worker import Worker, WorkerFailed
 
-PREFIX = "reasoning:"
-SIZE, SLOW_SIZE = 500, 60
-SLOW = (
-    "futoshiki",
-    "knight_swap",
-    "zebra_puzzles",
-    "sokoban",
-    "intermediate_integration",
-    "puzzle24",
-)
-DRAWS = 3  # for each question wanted, before what there is must do
 SECONDS = 5.0  # for one score
 TRIFLE = 0.1  # what generators give for an answer that is merely there
-GOLDS = ("example_answer", "example_correct_answer", "possible_answer")  # where `answer` is None
-
-HIDDEN = ("source_dataset", "source_index", *GOLDS)
 
 FAILURES = {
     "empty": "The answer is empty.",
@@ -59,16 +37,6 @@ FAILURES = {
 _worker = Worker("tasks.known.reasoning_scores:score")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a name spells. `options` are sorted and hashable."""
-
-    generator: str
-    options: tuple[tuple[str, Any], ...] = ()
-    size: int = SIZE
-    seed: int = 0
-
-
 class Reasoning(Task):
     """The questions of one generator."""
 
@@ -77,14 +45,17 @@ class Reasoning(Task):
     output = "answer"
     failure_classes = FAILURES
     format_failures = ("empty", "extra_text", "unreadable")
-    files = (Path(__file__).with_name("reasoning_scores.py"),)
+    files = (
+        Path(__file__).with_name("reasoning_questions.py"),
+        Path(__file__).with_name("reasoning_scores.py"),
+    )
 
     def __init__(self, name: str):
         self.asked = read_name(name)
         self.name = name
 
     def split(self, name: SplitName) -> Sequence[Example]:
-        return _make(self.asked)[0][name]
+        return make_questions(self.asked)[0][name]
 
     def score(self, example: Example, text: str) -> Score:
         text = text[:MAX_CHARS].strip()
@@ -102,7 +73,7 @@ class Reasoning(Task):
 
     def _value(self, id: str, text: str) -> tuple[float, str]:
         """The generator's score in [0, 1], and the failure class when it gave none."""
-        entry = base64.b64encode(pickle.dumps(_make(self.asked)[1][id])).decode()
+        entry = base64.b64encode(pickle.dumps(make_questions(self.asked)[1][id])).decode()
         question = [self.asked.generator, dict(self.asked.options), entry, text]
         try:
             given = _worker.ask(question, SECONDS)
@@ -111,95 +82,3 @@ class Reasoning(Task):
         if not isinstance(given, float) or not 0.0 <= given <= 1.0:
             return 0.0, "unreadable"
         return given, ""
-
-
-def generators() -> list[str]:
-    """The names of all generators that need no options. Raises TaskError without reasoning-gym."""
-    if not find_spec("reasoning_gym"):
-        raise TaskError("reasoning: needs reasoning-gym: pip install 'tasklift[tasks]'")
-    import reasoning_gym  # noqa: F401  registers them
-    from reasoning_gym.factory import DATASETS
-
-    return sorted({*DATASETS} - {"composite"})  # a mixture of others, which `options` cannot say
-
-
-def read_name(name: str) -> Asked:
-    """What `reasoning:generator,option=value` asks for. Raises TaskError, one line."""
-    generator, *given = name.removeprefix(PREFIX).split(",")
-    known = generators()
-    if generator not in known:
-        near = get_close_matches(generator, known, n=5) or known
-        shown = f'no generator "{shorten(generator, 60)}" in reasoning-gym'
-        raise TaskError(f"{shown}; write reasoning: and one of {', '.join(near)}")
-    options = dict(_read_option(name, option) for option in given)
-    default = SLOW_SIZE if generator in SLOW else SIZE
-    size, seed = options.pop("size", default), options.pop("seed", 0)
-    if type(size) is not int or type(seed) is not int or size < 10 or seed < 0:
-        raise TaskError(f"{name}: size must be a whole number from 10 on, seed one from 0 on")
-    asked = Asked(generator, tuple(sorted(options.items())), size, seed)
-    _check_options(name, asked)
-    return asked
-
-
-def _read_option(name: str, option: str) -> tuple[str, Any]:
-    key, equals, value = option.partition("=")
-    if not equals:
-        raise TaskError(f'{name}: "{option}" is no option; write max_terms=3')
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), value.strip()
-
-
-def _check_options(name: str, asked: Asked) -> None:
-    from dataclasses import fields
-
-    from reasoning_gym.factory import DATASETS
-
-    known = [field.name for field in fields(DATASETS[asked.generator][1])]
-    for option, _ in asked.options:
-        if option not in known:
-            have = ", ".join(known)
-            raise TaskError(f'{name}: no option "{option}"{nearest(option, known)}; it has {have}')
-    try:
-        _dataset(asked)
-    except Exception as error:  # each generator checks in its own way
-        told = shorten(" ".join(str(error).split()) or type(error).__name__, 120)
-        raise TaskError(f"{name}: the generator refuses these options ({told})") from error
-
-
-def _dataset(asked: Asked) -> Any:
-    from reasoning_gym import create_dataset
-
-    options = dict(asked.options)
-    return create_dataset(
-        asked.generator, **options, seed=1_000_000 * asked.seed + 1, size=DRAWS * asked.size
-    )
-
-
-@cache
-def _make(asked: Asked) -> tuple[Mapping[str, tuple[Example, ...]], Mapping[str, dict[str, Any]]]:
-    """The splits, and each example's entry as its generator made it, by id."""
-    entries: dict[str, dict[str, Any]] = {}
-
-    def drawn() -> Iterator[Example]:
-        dataset = _dataset(asked)
-        for index in range(DRAWS * asked.size):
-            entry = dataset[index]
-            if entry["answer"] != "":  # nobody can tell that from no answer
-                example = _build(f"q{index}", entry)
-                entries[example.id] = entry
-                yield example
-
-    with redirect_stdout(StringIO()):  # some generators talk
-        return deal(drawn(), asked.size), entries
-
-
-def _build(id: str, entry: Mapping[str, Any]) -> Example:
-    metadata = entry["metadata"]
-    answer = entry["answer"]
-    if answer is None:
-        answer = next((metadata[name] for name in GOLDS if metadata.get(name)), "")
-    if not isinstance(answer, str):
-        answer = json.dumps(answer)
-    return Example(id, {"question": entry["question"]}, answer, features(metadata, HIDDEN))

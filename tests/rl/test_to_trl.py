@@ -75,3 +75,5 @@ def test_tools_are_refused_in_one_line() -> None:
     row = dataset[0]
     said = [[{"role": "assistant", "content": row["answer"]}]]
     assert reward([row["prompt"]], said, example_id=[row["example_id"]]) == [1.0]
+    with pytest.raises(TaskError, match="to_trl: takes texts only"):
+        to_trl("digit-image", limit=2)

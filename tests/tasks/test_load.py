@@ -344,10 +344,11 @@ def test_a_subclass_is_a_task():
 
 
 def test_every_built_in_stands_in_the_documentation(root):
-    pages = [root / "README.md", root / "docs" / "known-tasks.md", root / "docs" / "adapters.md"]
-    told = "".join(page.read_text(encoding="utf-8") for page in pages)
+    table = (root / "docs" / "known-tasks.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     for name in tasks.load.BUILT_INS:
-        assert f"`{name}`" in told, name
+        assert any(f"`{name}`" in row for row in rows), name
+    told = table + (root / "docs" / "adapters.md").read_text(encoding="utf-8")
     assert all(f"`{family}:" in told for family in tasks.load.FAMILIES)
 
 

@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tasks.sandbox import FAILURES, missing_walls
 
 PROGRAMS = Path(__file__).with_name("hostile_programs.py")
 HOSTILE: dict[str, tuple[str, str]] = runpy.run_path(str(PROGRAMS))["HOSTILE"]
-SECRET: Path = runpy.run_path(str(PROGRAMS))["SECRET"]
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(bool(missing_walls()), reason=f"no walls: {missing_walls()}")
 
@@ -42,7 +42,7 @@ def become_nobody() -> None:
     os.setuid(NOBODY)
 
 
-def run_programs(before: Callable[[], None] | None) -> dict[str, Any]:
+def run_programs(before: Callable[[], None] | None, secret: str) -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, str(PROGRAMS)],
@@ -51,7 +51,12 @@ def run_programs(before: Callable[[], None] | None) -> dict[str, Any]:
         preexec_fn=before,
         timeout=300,
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TASKLIFT_SECRET": secret,
+        },
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
@@ -75,16 +80,17 @@ def checkers() -> set[str]:
 def found(request: pytest.FixtureRequest) -> Any:
     if request.param == "nobody" and os.geteuid():
         pytest.skip("run by an ordinary user already")
-    SECRET.write_text("the caller's")
     before = checkers(), set(os.listdir("/tmp"))
-    answer = run_programs(become_nobody if request.param == "nobody" else None)
+    with tempfile.NamedTemporaryFile("w+", dir="/tmp") as file:
+        print("the caller's", file=file, end="", flush=True)
+        os.chmod(file.name, 0o644)
+        answer = run_programs(become_nobody if request.param == "nobody" else None, file.name)
+        secret = Path(file.name).read_text()
     assert answer["uid"] == (NOBODY if request.param == "nobody" else os.geteuid())
     left = checkers() - before[0]
     files = {
         name for name in set(os.listdir("/tmp")) - before[1] if name.startswith("tasklift-jail-")
     }
-    secret = SECRET.read_text()
-    SECRET.unlink()
     return answer["found"], left, files, secret
 
 

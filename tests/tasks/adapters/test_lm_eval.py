@@ -46,7 +46,7 @@ metric_list:
 """
 REPLIES = [
     "Paris",
-    " rome",
+    "rome\nCountry: Chad",
     "It is Madrid.",
     "Lima, of course\nCountry: Chad",
     "Oslo Country: Chad",

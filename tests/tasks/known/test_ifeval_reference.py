@@ -103,6 +103,7 @@ def draw_text(draw: random.Random) -> str:
 def draw_arguments(draw: random.Random, rule: str, text: str) -> dict[str, Any]:
     low, word = draw.randint(1, 6), draw.choice(("river", "tea", "no", "win.er", "copper", "it"))
     relation = draw.choice(("less than", "at least"))
+    paragraphs = draw.choice((low, text.count("\n\n") + 1))
     return {
         "keywords:existence": {"keywords": [word, draw.choice(("a", "NASA"))]},
         "keywords:frequency": {"keyword": word, "frequency": low, "relation": relation},
@@ -117,8 +118,8 @@ def draw_arguments(draw: random.Random, rule: str, text: str) -> dict[str, Any]:
         "length_constraints:number_words": {"num_words": 5 * low, "relation": relation},
         "length_constraints:number_paragraphs": {"num_paragraphs": min(low, 4)},
         "length_constraints:nth_paragraph_first_word": {
-            "num_paragraphs": draw.choice((low, text.count("\n\n") + 1)),
-            "nth_paragraph": draw.randint(1, 2),
+            "num_paragraphs": paragraphs,
+            "nth_paragraph": draw.randint(1, min(paragraphs, 2)),
             "first_word": draw.choice(("Copper", "the", "one", (text.split() or ["i"])[0])),
         },
         "detectable_content:number_placeholders": {"num_placeholders": min(low, 3)},

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tasks.known.json_extraction import read_object, same
-from tasks.known.json_texts import FIELDS
+from tasks.known.json_extraction import read_object
+from tasks.known.json_texts import FIELDS, same
 from tests.tasks.known.passing import assert_checks, assert_class, assert_survives
 
 
@@ -61,7 +61,9 @@ def test_wrong_and_malformed(task, order):
         ("", "empty", 0.0),
         ("There are no fields.", "not_json", 0.0),
         ('{"customer": "A', "not_json", 0.0),
-        ('{"quantity": NaN}', "not_json", 0.0),
+        ('{"quantity": NaN}', "schema_violation", 0.0),
+        ('{"due": ' + "[" * 60 + "]" * 60 + "}", "not_json", 0.0),
+        ('{"due": ' + "[" * 900 + "]" * 900 + "}", "not_json", 0.0),
         ("[1, 2]", "not_json", 0.0),
         (f"Here you are: {order.answer}", "extra_text", 0.9),
         (json.dumps(less), "missing_field", 8 / 9),
