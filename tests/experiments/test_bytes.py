@@ -57,9 +57,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ids]:
     seen: Ids = []
     draw = HFModel._draw
 
-    def noted(self: HFModel, prompts: list[list[int]], sampling: Sampling) -> Any:
+    def noted(self: HFModel, prompts: list[list[int]], *rest: Any) -> Any:
         seen.extend(map(tuple, prompts))
-        return draw(self, prompts, sampling)
+        return draw(self, prompts, *rest)
 
     monkeypatch.setattr(HFModel, "_draw", noted)
     yield seen
