@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 STEPS, LOOK_EVERY = 200_000, 1_000
 SQL_CHARS = 1_000
@@ -104,10 +105,10 @@ class _Watch:
         self.left -= steps
         return self.left < 0
 
-    def counted(self, function: Callable[..., object]) -> Callable[..., object]:
+    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, of texts, at the cost of as many steps as it takes to compare them all."""
 
-        def called(*given: object) -> object:
+        def called(*given: object) -> Any:
             chars = [len(text) for text in given if isinstance(text, str | bytes)]
             if self.enough(CALL_STEPS + math.prod(chars) // STEP_CHARS):
                 raise ValueError("too many steps")
