@@ -46,6 +46,8 @@ def read_delimited(path: Path, data: bytes) -> tuple[list[str], list[tuple[int, 
     records, quotes = _read_rows(path, text, delimiter)
     if not records:
         raise TaskError(f"{path}: empty; write a header and rows, such as text,label")
+    if records[0].swallowed:
+        raise TaskError(f"{path}:1: a quote in the header swallows the lines behind it; close it")
     header, told = _unique(_without_end(records[0].cells))
     if len(header) < 2:
         raise TaskError(
@@ -111,19 +113,20 @@ def decode(path: Path, data: bytes) -> tuple[str, str]:
 def _read_rows(path: Path, text: str, delimiter: str) -> tuple[list[_Row], list[str]]:
     """The records, and whether their quotes are taken as they stand: text with tabs between often
     has quotes that mean nothing, and its cells never go over a line then."""
-    rows = list(_records(path, text, delimiter, csv.QUOTE_MINIMAL))
+    rows = list(_records(path, text, delimiter))
     odd = sum(row.lines for row in rows if row.stray or row.swallowed)
     if delimiter != "\t" or not odd:
         return rows, []
-    plain = list(_records(path, text, delimiter, csv.QUOTE_NONE))
+    plain = list(_records(path, text, delimiter, quotes=False))
     width = len(_without_end(plain[0].cells))
     fit = sum(len(row.cells) >= width and not any(row.cells[width:]) for row in plain)
     return (plain, ["quotes as they stand"]) if len(plain) - fit < odd else (rows, [])
 
 
-def _records(path: Path, text: str, delimiter: str, quoting: int) -> Iterator[_Row]:
+def _records(path: Path, text: str, delimiter: str, *, quotes: bool = True) -> Iterator[_Row]:
     csv.field_size_limit(MAX_CELL)
     lines = list(io.StringIO(text, newline=""))
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(iter(lines), delimiter=delimiter, quoting=quoting)
     before, width = 0, 0
     try:
@@ -132,7 +135,7 @@ def _records(path: Path, text: str, delimiter: str, quoting: int) -> Iterator[_R
             if not any(cell.strip() for cell in cells):
                 continue
             width = width or len(cells)
-            stray = quoting != csv.QUOTE_NONE and _is_stray(raw, delimiter)
+            stray = quotes and _is_stray(raw, delimiter)
             swallowed = len(raw) > 1 and (stray or _holds_rows(raw, cells, width, delimiter))
             yield _Row(first, before, cells, stray, swallowed)
     except csv.Error as error:

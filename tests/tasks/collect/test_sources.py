@@ -200,6 +200,7 @@ BAD = {
     "header.csv": ("text,label\n", "no rows"),
     "one.csv": ("text\na\n", 'one column, "text"'),
     "ragged.csv": ("a,b\n1,2,3\n1,2,3\n1,2\n", "a.csv".replace("a", "ragged") + ":2: the row here"),
+    "open.csv": ('"text,label\na,b\n"c,d\n', "open.csv:1: a quote in the header swallows"),
     "nul.csv": (b"\0" * 99, "no text that can be read"),
     "list.jsonl": ("[1]", "list.jsonl:1: a list, not an object"),
     "deep.jsonl": ("[" * 100_000, "deep.jsonl:1: not JSON"),
