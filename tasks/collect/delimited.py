@@ -126,8 +126,10 @@ def _read_rows(path: Path, text: str, delimiter: str) -> tuple[list[_Row], list[
 def _records(path: Path, text: str, delimiter: str, *, quotes: bool = True) -> Iterator[_Row]:
     csv.field_size_limit(MAX_CELL)
     lines = list(io.StringIO(text, newline=""))
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader(iter(lines), delimiter=delimiter, quoting=quoting)
+    if quotes:
+        reader = csv.reader(iter(lines), delimiter=delimiter)
+    else:
+        reader = csv.reader(iter(lines), delimiter=delimiter, quoting=csv.QUOTE_NONE)
     before, width = 0, 0
     try:
         for cells in reader:
