@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.errors import SpecError
@@ -13,7 +13,7 @@ from experiments.spec import NAME
 from lm.staging import staged_folder
 from tasks.collect.card import REASONS, absent_labels, baseline
 from tasks.collect.cut import parse_shares
-from tasks.collect.files import write_task
+from tasks.collect.files import is_made_here, write_task
 from tasks.collect.names import task_name
 from tasks.collect.work import Collected, Options, collect
 from tasks.text import shorten
@@ -28,7 +28,7 @@ LONG_PROMPT = 1500  # characters of an input from which four demos are too much 
 def collect_verb(options: Namespace) -> int:
     """Make the task, write its folder, say what was done and what to type next."""
     out: Path = options.out
-    _check_out(out, options.force)
+    _check_out(out, options.sources, options.force)
     if options.name and not re.fullmatch(NAME, options.name):
         raise SpecError(f"--name {options.name!r}: write letters, digits, '.', '_', '+' and '-'")
     wanted = _options(options)
@@ -46,23 +46,35 @@ def collect_verb(options: Namespace) -> int:
     return 0
 
 
-def _check_out(out: Path, force: bool) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
+def _check_out(out: Path, sources: Sequence[str], force: bool) -> None:
+    """Nothing is replaced but a task of ours, and no source with it."""
     if not out.is_dir() and (out.exists() or out.is_symlink()):
         raise SpecError(f"--out {str(out)!r}: is a file; name a folder")
-    if not out.exists():
+    if not out.is_dir() or not any(out.iterdir()):
         return
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in FILES)
+    if inside := [source for source in sources if _lies_in(source, out)]:
+        raise SpecError(f"--out {str(out)!r}: the source {inside[0]} lies there; name a new folder")
+    foreign = [path.name for path in out.iterdir() if path.name not in FILES or path.is_dir()]
+    if not foreign and not is_made_here(out):
+        foreign = [path.name for path in out.iterdir()]
     if foreign:
         raise SpecError(
-            f"--out {str(out)!r}: holds {foreign[0]}, which is not ours; name a new folder"
+            f"--out {str(out)!r}: holds {min(foreign)}, which is not ours; name a new folder"
         )
     if not force:
         raise SpecError(
             f"--out {str(out)!r}: there is a task already; name a new folder, or write --force to "
             "replace it"
         )
+
+
+def _lies_in(source: str, folder: Path) -> bool:
+    """Whether the file, or what it links to, is in `folder` or is it."""
+    path = Path(source).expanduser()
+    return not source.startswith("hub:") and any(
+        place.is_relative_to(folder.resolve())
+        for place in (path.resolve(), path.parent.resolve() / path.name)
+    )
 
 
 def _options(options: Namespace) -> Options:

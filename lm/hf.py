@@ -20,6 +20,7 @@ from lm.ledger import Ledger, Purpose, Stopwatch
 from lm.memory import give_back
 from lm.packed_forward import causal_lm
 from lm.packed_weights import packed_weights
+from lm.pictures import reads_pictures
 from lm.prefix_cache import PrefixCache
 from lm.ranks import local_rank, world
 from lm.rendering import ChatEncoder, turn_end
@@ -99,7 +100,9 @@ def load_model(
     except ModelError:
         raise
     except Exception as error:  # a foreign folder can fail in any way
-        raise ModelError(f"model: cannot load {source!r}: {first_line(error)}") from error
+        why = "it looks at pictures, and this works with texts only; name a text model"
+        why = why if reads_pictures(folder) else first_line(error)
+        raise ModelError(f"model: cannot load {source!r}: {why}") from error
     if quantization is not None:
         _keep_as_loaded(model)
         fingerprint = hashlib.sha256(f"{fingerprint}{quantization}".encode()).hexdigest()[:16]
@@ -258,8 +261,9 @@ class HFModel:
         """Token ids of what tools have answered, between the assistant's turn, whose last token is
         `newest`, and its next one."""
         ids = self._encode.results(results)
-        closes = newest in self.ends and bool(ids) and ids[0] in self.ends
-        return ids[1:] if closes else ids
+        closing = self._encode.closing
+        end = next((place for place, i in enumerate(closing) if i in self.ends), None)
+        return ids if end is None or newest not in self.ends else ids[end + 1 :]
 
     @property
     def syntax(self) -> Syntax:

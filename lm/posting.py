@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from lm.types import ModelError
+from lm.types import ModelError, PromptTooLong
 
 ATTEMPTS = 6
 FIRST_PAUSE = 1.0  # seconds; each pause is twice the one before
@@ -30,6 +30,12 @@ LONGEST_PAUSE = 120.0  # a server that wants a longer one is not waited for
 BUSY = frozenset({408, 425, 429})  # and all of 500 and above
 MAX_BYTES = 1 << 26
 SHOWN_CHARS = 300
+# what servers say of a prompt that their model has no room for: OpenAI, vLLM, llama.cpp, TGI
+TOO_LONG = re.compile(
+    r"context[_ ](length|size|window)|maximum (context|model) length|prompt is too long"
+    r"|inputs?`? tokens? .* must be <|too many tokens",
+    re.IGNORECASE,
+)
 SECRET = re.compile(r"key|token|secret|passw|signature|credential", re.IGNORECASE)
 _jitter = random.Random()  # of its own: the global one decides what experiments draw
 
@@ -116,8 +122,8 @@ def post(
     asked `ATTEMPTS` times in all, after pauses that double or are as long as its Retry-After says.
     Raises ModelError (one line: who, which server, why) after the last of them, at once when the
     wait would be longer than `LONGEST_PAUSE`, for an answer that is no JSON, and when `stopped` is
-    set; `Refused` for every other status. What the server charges for an attempt that was given up
-    nobody here gets to know.
+    set; PromptTooLong when it says that the prompt is; `Refused` for every other status. What the
+    server charges for an attempt that was given up nobody here gets to know.
     """
     where, cause = f"{who}: {server.shown}", ""
     for attempt in range(1, ATTEMPTS + 1):
@@ -162,13 +168,16 @@ def _judge(error: HTTPError, server: Server, key: str | None, where: str) -> Exc
     """What an answer with an error status means: another attempt, or the end."""
     with error:
         try:
-            said = _message(error.read(MAX_BYTES))
+            data = error.read(MAX_BYTES)
         except (OSError, HTTPException):
-            said = ""
+            data = b""
         wait = _retry_after(error.headers.get("Retry-After"))
-    cause = _clean(f"{error.code} {error.reason}: {said}".rstrip(": "), key)
+    body = data[:10_000].decode(errors="replace")  # its code says more than its message
+    cause = _clean(f"{error.code} {error.reason}: {_message(data)}".rstrip(": "), key)
     if error.code in BUSY or error.code >= 500:
         return _Again(cause, wait)
+    if error.code in (400, 413, 422) and TOO_LONG.search(body):
+        return PromptTooLong(f"{where}: {cause}; use fewer demos, shorter inputs or max_tokens")
     if error.code < 400:
         return Refused(f"{where}: {cause}; write the address it redirects to")
     if error.code in (401, 403) and server.key_env is None:

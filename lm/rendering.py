@@ -20,12 +20,13 @@ from itertools import groupby
 from typing import Any
 
 from lm.pictures import refuse_pictures
-from lm.tool_calls import in_system, quoted, told, written
+from lm.tool_calls import CLOSE, OPEN, in_system, quoted, read_calls, told, written
 from lm.tool_template import ToolTemplate
 from lm.types import Chat, ModelError
 
 TEAR = "\ufdd0"  # a Unicode noncharacter, set aside for a program's own use
-_REPLY = "tasklift reply"  # stands for a reply where a template is asked what it writes behind one
+# stand for a reply, and what a tool says then, where a template is asked what it writes behind them
+_REPLY, _RESULT = "tasklift reply", "tasklift result"
 
 
 class ChatEncoder:
@@ -48,6 +49,8 @@ class ChatEncoder:
         }
         # looks ahead, so that of two overlapping names both are torn
         self._control = re.compile(f"(?=(?:{any_name}))(.)") if any_name else None
+        framed = "|".join(re.escape(name) for name in (OPEN, CLOSE) if name in names)
+        self._calls = re.compile(f"({framed})") if framed else None
 
     def __call__(self, chat: Chat) -> list[int]:
         if not chat:
@@ -64,7 +67,7 @@ class ChatEncoder:
         text = self._text([*chat, {"role": "assistant", "content": reply}], answer_follows=False)
         if not steps:
             return [self._ids(text)]
-        said = self._torn(reply)
+        said = self._own(reply)
         said = said if said in text else said.strip()  # some templates strip
         if not said or said not in text:
             return [self._ids(text)]
@@ -82,7 +85,10 @@ class ChatEncoder:
             native = self.tools.shows_tools
             schemas = json.loads(chat[0]["content"]) if native else None
             chat = chat[1:] if native else in_system(chat)
-        messages = [{**message, "content": self._torn(message["content"])} for message in chat]
+        messages = [
+            {**m, "content": (self._own if m["role"] == "assistant" else self._torn)(m["content"])}
+            for m in chat
+        ]
         if self._tokenizer.chat_template is None:
             return "".join(message["content"] + "\n\n" for message in messages)
         return _rendered(self._tokenizer, messages, answer_follows, schemas)[0]
@@ -110,24 +116,40 @@ class ChatEncoder:
     def results(self, results: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids from the end of the assistant's turn to where it speaks again, with what tools
         have answered (`content`) in between, as the template writes it."""
+        return self._plain_ids(self._behind_reply(results))
+
+    @cached_property
+    def closing(self) -> list[int]:
+        """The first of the token ids that `results` gives: those in front of the next message's
+        text, whatever that is."""
+        return self._plain_ids(self._behind_reply([{"content": _RESULT}]).partition(_RESULT)[0])
+
+    def _behind_reply(self, results: Sequence[Mapping[str, Any]]) -> str:
         turns: list[dict[str, str]] = [{"role": "user", "content": "a"}]
         turns.append({"role": "assistant", "content": _REPLY})
         if self.tools.takes_results:
             turns += [{"role": "tool", "content": quoted(r["content"])} for r in results]
         else:
             turns.append({"role": "user", "content": told(results)})
-        behind = self._text(turns, answer_follows=True).partition(_REPLY)[2]
-        pieces = behind.split(TEAR)
+        return self._text(turns, answer_follows=True).partition(_REPLY)[2]
+
+    def reply(self, text: str) -> list[int]:
+        """Token ids of a reply, to stand behind those of its chat; without the end of the turn.
+        Where calls are framed by control tokens, those of calls that can be read are."""
+        return self._plain_ids(self._own(text))
+
+    def _plain_ids(self, text: str) -> list[int]:
+        pieces = text.split(TEAR)
         return [
             i for p in pieces for i in self._tokenizer(p, add_special_tokens=False)["input_ids"]
         ]
 
-    def reply(self, text: str) -> list[int]:
-        """Token ids of a reply, to stand behind those of its chat; without the end of the turn."""
-        pieces = self._torn(text).split(TEAR)
-        return [
-            i for p in pieces for i in self._tokenizer(p, add_special_tokens=False)["input_ids"]
-        ]
+    def _own(self, text: str) -> str:
+        """What the assistant says: torn, but for the frames of its calls."""
+        if self._calls is None or not read_calls(text, "hermes").calls:
+            return self._torn(text)
+        parts = self._calls.split(text)
+        return "".join(p if p in (OPEN, CLOSE) else self._torn(p) for p in parts)
 
     def _torn(self, text: str) -> str:
         return self._control.sub(rf"\1{TEAR}", text) if self._control else text

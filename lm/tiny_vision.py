@@ -6,6 +6,7 @@ A CLIP of 16 patches in front of the tiny Llama (lm/tiny.py). It has never seen 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lm.tiny import SPECIAL, byte_tokenizer
 
@@ -34,7 +35,7 @@ def write_tiny_vision_model(folder: Path, seed: int = 0) -> Path:
 
     logging.disable_progress_bar()
     tokenizer = byte_tokenizer([*SPECIAL, PICTURE])
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     seeing = CLIPVisionConfig(**shape, num_attention_heads=4, image_size=SIDE, patch_size=PATCH)
     writing = LlamaConfig(
         **shape,
@@ -47,10 +48,10 @@ def write_tiny_vision_model(folder: Path, seed: int = 0) -> Path:
         eos_token_id=2,
         pad_token_id=0,
     )
-    config = LlavaConfig(
+    config: Any = LlavaConfig(
         vision_config=seeing,
         text_config=writing,
-        image_token_id=tokenizer.convert_tokens_to_ids(PICTURE),
+        image_token_index=tokenizer.convert_tokens_to_ids(PICTURE),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
     )

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from lm.types import ModelError
+
 Syntax = Literal["hermes", "json"]
 CALLS_A_TURN = 8
 READ_CHARS = 100_000
@@ -60,6 +62,24 @@ def write_calls(calls: Sequence[Mapping[str, Any]], syntax: Syntax) -> str:
     return "\n".join(f"{OPEN}\n{json.dumps(row, ensure_ascii=False)}\n{CLOSE}" for row in rows)
 
 
+def spoken(content: str, calls: Sequence[Mapping[str, Any]], syntax: Syntax) -> str:
+    """The text of a turn that says `content` and makes `calls`, so that `read_calls` finds those.
+
+    Raises ModelError, one line, where it would find others: Llama's syntax has room for one call
+    and no words, and no argument may hold what frames a call.
+    """
+    text = "\n".join(filter(None, (content, write_calls(calls, syntax)))) if calls else content
+    wanted = json.loads(json.dumps([{k: c[k] for k in ("name", "arguments")} for c in calls]))
+    found = read_calls(text, syntax)
+    if found.malformed is not None or list(found.calls) != wanted:
+        room = "one call without words" if syntax == "json" else f"{CALLS_A_TURN} calls"
+        raise ModelError(
+            f"model: a demonstration cannot be written so that its calls are read back "
+            f"({text[:60]!r}); its template has room for {room} a turn, so split it into turns"
+        )
+    return text
+
+
 def described(schemas: Sequence[Mapping[str, Any]]) -> str:
     """What a system message says of tools where the chat template has no place for them."""
     listed = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas)
@@ -96,8 +116,8 @@ def written(
         waiting = []
         if message["role"] == "calls":
             said = json.loads(message["content"])
-            parts = (said["content"], write_calls(said["calls"], syntax))
-            found.append({"role": "assistant", "content": "\n".join(filter(None, parts))})
+            text = spoken(said["content"], said["calls"], syntax)
+            found.append({"role": "assistant", "content": text})
         elif message["role"] == "tool":
             found.append({"role": "tool", "content": quoted(message["content"])})
         else:

@@ -8,7 +8,7 @@ whole conversation again, as another request.
 
 `max_tokens` bounds what the model writes in all turns of an answer together, and draws depend on
 (seed, row, turn, token). An answer that outgrows the window, or is cut, ends as `length`; one that
-still calls in its last turn ends as `turns`, and the call is not carried out.
+still calls in its last turn ends as `turns`. The calls of either are noted and not carried out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from lm.ledger import Purpose
-from lm.tool_calls import Syntax, as_text, read_calls, told, write_calls
-from lm.types import Chat, Completion, FinishReason, Further, LanguageModel, Sampling
+from lm.tool_calls import Syntax, as_text, read_calls, spoken, told
+from lm.types import (
+    Chat,
+    Completion,
+    FinishReason,
+    Further,
+    LanguageModel,
+    ModelError,
+    PromptTooLong,
+    Sampling,
+)
 
 Turn = dict[str, Any]
 
@@ -56,6 +65,15 @@ class TokenModel(Protocol):
     ) -> list[list[Completion]]: ...
 
 
+@runtime_checkable
+class AsksEach(Protocol):
+    """What of `EndpointModel` it takes for one question to fail and others not."""
+
+    def generate_each(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion] | ModelError]: ...
+
+
 def converse(
     model: LanguageModel,
     chats: Sequence[Chat],
@@ -74,11 +92,14 @@ def converse(
         for place, row in enumerate(first)
         for sample, _ in enumerate(row)
     ]
-    newest = [completion for row in first for completion in row]
+    newest: Sequence[Completion | None] = [completion for row in first for completion in row]
     live = answers
     for turn in range(1, max(box.max_turns for box in tools if box is not None) + 1):
         for answer, completion in zip(live, newest, strict=True):
-            answer.note(completion, talk.syntax)
+            if completion is None:
+                answer.overflow()
+            else:
+                answer.note(completion, talk.syntax)
         live = [answer for answer in live if not answer.done and talk.can_go_on(answer, sampling)]
         if not live:
             break
@@ -93,15 +114,15 @@ def shown(
     """Token ids of an answer as the model would write it, and the mask of its own tokens.
 
     `transcript` are turns of the assistant, of which `tool_calls` are written behind `content`;
-    what the tools say is asked of them now.
+    what the tools say is asked of them now. Raises ModelError for a turn whose calls the model's
+    syntax has no room for.
     """
     ids: list[int] = []
     mask: list[int] = []
     turns = [turn for turn in transcript if turn["role"] == "assistant"]
     for number, turn in enumerate(turns):
         calls = turn.get("tool_calls", ())
-        said = [turn["content"], write_calls(calls, model.syntax)] if calls else [turn["content"]]
-        own = model.encode_reply("\n".join(filter(None, said)))
+        own = model.encode_reply(spoken(turn["content"], calls, model.syntax))
         ids, mask = [*ids, *own], [*mask, *[1] * len(own)]
         if number < len(turns) - 1:
             results = [tools.call(call["name"], call["arguments"]) for call in calls]
@@ -146,14 +167,14 @@ class _Answer:
         message: Turn = {"role": "assistant", "content": turn.text}
         self.transcript.append(message)
         self.finish, self.done = turn.finish_reason, True
-        if self.tools is None or turn.finish_reason == "length":
+        if self.tools is None:
             return
         found = read_calls(turn.text, syntax)
         if found.calls:
             message["tool_calls"] = list(found.calls)
         if found.malformed is not None:
             message["malformed"] = found.malformed
-        if not found:
+        if not found or turn.finish_reason == "length":
             return
         if len(self.turns) >= self.tools.max_turns:
             self.finish = "turns"
@@ -169,6 +190,11 @@ class _Answer:
         self.token_ids += ids
         self.logprobs += [0.0] * len(ids)
         self.mask += [0] * len(ids)
+
+    def overflow(self) -> None:
+        """What the tools have said had no room, for all it was told."""
+        del self.transcript[len(self.transcript) - len(self.said) :]
+        self.finish, self.done = "length", True
 
     def completion(self) -> Completion:
         first, last = self.turns[0], self.turns[-1]
@@ -207,7 +233,9 @@ class _Talk(Protocol):
 
     def go_on(
         self, live: Sequence[_Answer], sampling: Sampling, purpose: Purpose
-    ) -> list[Completion]: ...
+    ) -> Sequence[Completion | None]:
+        """The next turn of each; None where it turns out that there was no room."""
+        ...
 
 
 class _Tokens:
@@ -278,17 +306,29 @@ class _Texts:
 
     def go_on(
         self, live: Sequence[_Answer], sampling: Sampling, purpose: Purpose
-    ) -> list[Completion]:
-        found: dict[int, Completion] = {}
+    ) -> Sequence[Completion | None]:
+        found: dict[int, Completion | None] = {}
         lefts = [sampling.max_tokens - answer.written for answer in live]
         for left in dict.fromkeys(lefts):  # who may write equally much goes together
             places = [i for i, other in enumerate(lefts) if other == left]
             chats = [self._chat(live[i]) for i in places]
             draws = tuple(sampling.draws[i] for i in places)
             asked = replace(sampling, max_tokens=left, draws=draws)
-            rows = self.model.generate(chats, asked, purpose)
-            found |= {i: row[0] for i, row in zip(places, rows, strict=True)}
+            found |= zip(places, self._ask(chats, asked, purpose), strict=True)
         return [found[i] for i in range(len(live))]
+
+    def _ask(
+        self, chats: Sequence[Chat], sampling: Sampling, purpose: Purpose
+    ) -> list[Completion | None]:
+        """None for a chat that is too long for the model, which only the other end knows."""
+        if not isinstance(self.model, AsksEach):
+            return [row[0] for row in self.model.generate(chats, sampling, purpose)]
+        found: list[Completion | None] = []
+        for row in self.model.generate_each(chats, sampling, purpose):
+            if isinstance(row, ModelError) and not isinstance(row, PromptTooLong):
+                raise row
+            found.append(None if isinstance(row, ModelError) else row[0])
+        return found
 
     def _chat(self, answer: _Answer) -> list[dict[str, str]]:
         chat = [*self.chats[answer.place]]

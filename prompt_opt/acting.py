@@ -81,14 +81,23 @@ def no_tools(_: Sequence[ChatMessage]) -> None:
 def tools_of(score: ScoreFunction, prompt: Prompt, examples: Sequence[Example]) -> ToolsOf:
     """Which tools a chat about one of `examples` is answered with, found by its last message.
 
-    Whoever asks the same question has the same tools. What DSPy asks about something else, a
-    proposal say, offers none.
+    What DSPy asks about something else, a proposal say, offers none. Raises TaskError for two
+    examples that ask the same and have tools of their own: DSPy's requests would not tell them
+    apart.
     """
     if not prompt.tools or not isinstance(score, Environment):
         return no_tools
     bare = replace(prompt, demos=(), nearest=None)
-    asked = {bare.messages(example.inputs)[-1]["content"]: example for example in examples}
+    asked: dict[str, Example] = {}
     environment = score
+    for example in examples:
+        first = asked.setdefault(bare.messages(example.inputs)[-1]["content"], example)
+        if first is not example and environment.toolbox(first) != environment.toolbox(example):
+            raise TaskError(
+                f'tools_for: examples "{first.id}" and "{example.id}" ask the same and have '
+                "different tools, which prompt methods cannot tell apart; put into the inputs what "
+                "tells them apart"
+            )
 
     def of(chat: Sequence[ChatMessage]) -> Tools | None:
         if not chat or chat[0]["role"] != "tools":

@@ -77,7 +77,7 @@ class Bench:
         self.stopped: str | None = None  # why the search ended early, the budget aside
         self.unread = 0  # proposals that were not in DSPy's format
         self._errors: list[str] = []  # of a program
-        self._judged: dict[tuple[str, str], float] = {}  # each different answer once
+        self._judged: dict[tuple[str, str, str], float] = {}  # each different answer once
         self._lock = threading.Lock()
         self._steps = Steps(context, engine, config.candidates_at_most())
 
@@ -248,7 +248,8 @@ class Bench:
     ) -> Score:
         with self._lock:
             self.metric_calls += 1
-            self._judged[example.id, answer.text] = given.value
+            called = json.dumps(answer.transcript, ensure_ascii=False)
+            self._judged[example.id, answer.text, called] = given.value
         if usual:
             self.board.note(form, example.id, given.value)
         return given
@@ -259,7 +260,7 @@ class Bench:
         rates: dict[str, list[float]] = {}
         with self._lock:
             judged = sorted(self._judged.items())
-        for (key, _), value in judged:
+        for (key, *_), value in judged:
             if key in train:
                 answers, total = rates.get(key, (0, 0.0))
                 rates[key] = [answers + 1, total + value]

@@ -10,8 +10,8 @@ import dspy
 from prompt_opt.adapter import signature_of
 from reward_models.task import TaskReward
 from tasks.load import load_task
-from tasks.splits import required_split
-from tasks.types import Example, Prompt, SplitName, Task
+from tasks.splits import refuse_images, required_split
+from tasks.types import Example, Prompt, Score, SplitName, Task, TaskError
 
 Metric = Callable[..., Any]
 
@@ -24,18 +24,31 @@ def to_dspy(
     `task` is a task or its name, as in a spec. The metric gives the task's score in [0, 1]; while
     demos are bootstrapped (DSPy gives a trace), whether the answer is correct; and to GEPA, which
     says which predictor it asks about, a score with the task's feedback. An answer that is missing
-    is an empty one. Raises TaskError, also for a field that DSPy cannot take.
+    is an empty one. Raises TaskError, also for tools and for a field that DSPy cannot take.
     """
     if isinstance(task, str):
         task = load_task(task)
     prompt = Prompt.of(task)
+    if prompt.tools:
+        raise TaskError(
+            f'to_dspy: "{task.name}" has tools, which a signature cannot hold; write '
+            "prompt_opt.to_react.to_react(task)"
+        )
     opened = {split: required_split(task, split) for split in splits}
     known = {example.id: example for examples in opened.values() for example in examples}
-    cases = {split: [_case(e, prompt) for e in examples] for split, examples in opened.items()}
-    return signature_of(prompt), cases, _metric(TaskReward(task.score, prompt, known))
+    refuse_images(known.values(), "to_dspy")
+    cases = {split: [case_of(e, prompt) for e in examples] for split, examples in opened.items()}
+    reward = TaskReward(task.score, prompt, known)
+
+    def judged(example: dspy.Example, prediction: Any) -> Score:
+        said = str(getattr(prediction, prompt.output, None) or "")
+        return reward.judged([said], [str(example.example_id)])[0]
+
+    return signature_of(prompt), cases, metric_of(judged)
 
 
-def _case(example: Example, prompt: Prompt) -> dspy.Example:
+def case_of(example: Example, prompt: Prompt) -> dspy.Example:
+    """The example as DSPy's, with its id as `example_id`."""
     fields: Mapping[str, str] = {
         **{name: example.inputs[name] for name in prompt.inputs},
         prompt.output: example.answer,
@@ -44,7 +57,9 @@ def _case(example: Example, prompt: Prompt) -> dspy.Example:
     return dspy.Example(fields).with_inputs(*prompt.inputs)
 
 
-def _metric(reward: TaskReward) -> Metric:
+def metric_of(judged: Callable[[dspy.Example, Any], Score]) -> Metric:
+    """What DSPy's evaluator and optimizers call, where `judged` scores a prediction."""
+
     def metric(
         example: Any,
         prediction: Any,
@@ -52,8 +67,7 @@ def _metric(reward: TaskReward) -> Metric:
         pred_name: Any = None,
         pred_trace: Any = None,
     ) -> Any:
-        said = str(getattr(prediction, reward.prompt.output, None) or "")
-        [score] = reward.judged([said], [str(example.example_id)])
+        score = judged(example, prediction)
         if pred_name is not None:
             return dspy.Prediction(score=score.value, feedback=score.feedback or "Correct.")
         return score.value if trace is None else score.correct

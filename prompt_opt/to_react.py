@@ -7,7 +7,7 @@ score of what was called and said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -17,14 +17,14 @@ from evaluation.environment import Environment, scoring
 from evaluation.judge import judge
 from lm.types import Completion
 from prompt_opt.adapter import signature_of
+from prompt_opt.to_dspy import Metric, case_of, metric_of
 from tasks.load import load_task
-from tasks.splits import required_split
+from tasks.splits import refuse_images, required_split
 from tasks.tools import Tool, Toolbox, calling
-from tasks.types import Example, Prompt, SplitName, Task, TaskError, Transcript
+from tasks.types import Prompt, Score, SplitName, Task, TaskError, Transcript
 
 FINISH = "finish"  # ReAct's own tool
 OWN_FIELDS = ("trajectory", "next_thought", "next_tool_name", "next_tool_args")
-Metric = Callable[..., Any]
 
 
 def to_react(
@@ -45,11 +45,20 @@ def to_react(
     assert isinstance(environment, Environment)
     prompt = Prompt.of(task)
     opened = {split: required_split(task, split) for split in splits}
-    cases = {split: [_case(e, prompt) for e in examples] for split, examples in opened.items()}
+    cases = {split: [case_of(e, prompt) for e in examples] for split, examples in opened.items()}
     known = {example.id: example for examples in opened.values() for example in examples}
+    refuse_images(known.values(), "to_react")
     tools = [_told(tool) for tool in task.tools]
     program = dspy.ReAct(signature_of(prompt), tools, max_iters=task.max_turns)
-    return program, cases, _metric(environment, prompt, known)
+
+    def judged(example: dspy.Example, prediction: Any) -> Score:
+        asked = known[str(example.example_id)]
+        said = str(getattr(prediction, prompt.output, None) or "")
+        turns = tuple(transcript_of(prediction, said, environment.toolbox(asked)))
+        answer = Completion(said, (), (), "stop", 0, transcript=turns)
+        return judge(environment, prompt, asked, answer)
+
+    return program, cases, metric_of(judged)
 
 
 def transcript_of(prediction: Any, answer: str, box: Toolbox) -> Transcript:
@@ -92,30 +101,3 @@ def _told(tool: Tool) -> Tool:
         return str(box.call(tool.__name__, arguments)["content"])
 
     return call
-
-
-def _case(example: Example, prompt: Prompt) -> dspy.Example:
-    fields = {name: example.inputs[name] for name in prompt.inputs}
-    fields |= {prompt.output: example.answer, "example_id": example.id}
-    return dspy.Example(fields).with_inputs(*prompt.inputs)
-
-
-def _metric(score: Environment, prompt: Prompt, known: Mapping[str, Example]) -> Metric:
-    def metric(
-        example: Any,
-        prediction: Any,
-        trace: Any = None,
-        pred_name: Any = None,
-        pred_trace: Any = None,
-    ) -> Any:
-        asked = known[str(example.example_id)]
-        said = str(getattr(prediction, prompt.output, None) or "")
-        turns = transcript_of(prediction, said, score.toolbox(asked))
-        given = judge(
-            score, prompt, asked, Completion(said, (), (), "stop", 0, transcript=tuple(turns))
-        )
-        if pred_name is not None:
-            return dspy.Prediction(score=given.value, feedback=given.feedback or "Correct.")
-        return given.value if trace is None else given.correct
-
-    return metric

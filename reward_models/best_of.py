@@ -32,6 +32,7 @@ from reward_models.content import content_digest
 from reward_models.load import check_reward, load_reward
 from reward_models.types import RewardError, RewardModel, Unsolved
 from tasks.text import normalize
+from tasks.tools import unanswered
 from tasks.types import Example, Prompt, Score
 
 Group = Sequence[Completion]  # the answers to one question among which one is picked
@@ -127,7 +128,8 @@ def choose_by(picks: Picks, n: int) -> Choose:
 
 
 def by_reward(reward: RewardModel) -> Picks:
-    """The highest reward wins, the first of equal ones; None loses against any number."""
+    """The highest reward wins, the first of equal ones; None, and an answer that ends with a call,
+    loses against any number."""
 
     def picks(
         examples: Sequence[Example], chats: Sequence[Chat], groups: Sequence[Group]
@@ -148,13 +150,23 @@ def _asked(
 ) -> list[float | None]:
     """The reward of each answer, called as a trainer calls it."""
     each = [(e, c, a) for e, c, g in zip(examples, chats, groups, strict=True) for a in g]
-    return reward(
+    values = reward(
         [chat for _, chat, _ in each],
-        [[{"role": "assistant", "content": answer.text}] for _, _, answer in each],
+        [[{"role": "assistant", "content": _said(answer)}] for _, _, answer in each],
         example_id=[example.id for example, _, _ in each],
         completion_ids=[list(answer.own_tokens) for _, _, answer in each],
         trainer_state=None,
     )
+    return [None if _calls(a) else v for (_, _, a), v in zip(each, values, strict=True)]
+
+
+def _calls(answer: Completion) -> bool:
+    """Whether it ends with a call that nobody has answered: no answer at all."""
+    return bool(answer.transcript) and unanswered(answer.transcript)
+
+
+def _said(answer: Completion) -> str:
+    return "" if _calls(answer) else answer.text
 
 
 def _try(reward: RewardModel, prompt: Prompt, examples: Sequence[Example]) -> None:
@@ -170,11 +182,12 @@ def majority(prompt: Prompt) -> Picks:
     """The most frequent extracted answer wins, the one said first of equally frequent ones.
 
     Answers are extracted by `prompt` and compared without case, quotes and punctuation around
-    them. An empty one, or a reply without an answer, has no vote unless all are so.
+    them. An empty one, a reply without an answer or one that ends with a call has no vote unless
+    all are so.
     """
 
     def winner(group: Group) -> int:
-        said = [normalize(prompt.extract(answer.text) or "") for answer in group]
+        said = [normalize(prompt.extract(_said(answer)) or "") for answer in group]
         votes = Counter(answer for answer in said if answer)
         return said.index(votes.most_common(1)[0][0]) if votes else 0  # a Counter keeps the order
 

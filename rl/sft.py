@@ -86,7 +86,10 @@ def gold_row(
     """
     ids = live.encode(prompt.messages(example.inputs))
     if prompt.tools and isinstance(score, Environment):
-        answer, mask = shown(live, score.demonstration(example), score.toolbox(example))
+        *calls, last = score.demonstration(example)
+        said = prompt.reply(Demo(example.inputs, str(last["content"])))
+        turns = [*calls, {**last, "content": said}]
+        answer, mask = shown(live, turns, score.toolbox(example))
     else:
         answer = live.encode_reply(prompt.reply(Demo(example.inputs, example.answer)))
         mask = [1] * len(answer)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reward_models.load import load_reward
 from reward_models.types import RewardModel
 from tasks.load import load_task
-from tasks.splits import required_split
-from tasks.types import Prompt, SplitName, Task
+from tasks.splits import refuse_images, required_split
+from tasks.types import Prompt, SplitName, Task, TaskError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,14 +28,21 @@ def to_trl(
     The dataset has the columns `prompt` (a chat), `example_id` (which the reward needs, so leave
     `remove_unused_columns` False, GRPO's default) and `answer`. `task` is a task or its name, as in
     a spec; `prompt` another one than the task's own; `reward` as in a spec (docs/rewards.md); only
-    the first `limit` examples. Raises TaskError.
+    the first `limit` examples. Raises TaskError, also for a prompt with tools: TRL's trainer is
+    given functions for all examples and shows the reward no more of them than their words.
     """
     from datasets import Dataset
 
     if isinstance(task, str):
         task = load_task(task)
     asked = prompt or Prompt.of(task)
+    if asked.tools:
+        raise TaskError(
+            f'to_trl: "{task.name}" has tools, which plain TRL is not handed; train with grpo in a '
+            "spec, or take prompt_opt.to_react.to_react(task) for DSPy"
+        )
     examples = required_split(task, split, limit)
+    refuse_images(examples, "to_trl")
     rows = [
         {"prompt": asked.messages(e.inputs), "example_id": e.id, "answer": e.answer}
         for e in examples

@@ -12,6 +12,7 @@ import ast
 import operator
 import random
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -79,7 +80,8 @@ def calculator(expression: str) -> str:
     if len(expression) > LONGEST:
         raise ValueError(f"{len(expression)} characters; {LONGEST} at most")
     try:
-        tree = ast.parse(expression.translate(SIGNS).strip(), mode="eval")
+        with warnings.catch_warnings(action="ignore"):  # Python's on "1if 1else 2" and the like
+            tree = ast.parse(expression.translate(SIGNS).strip(), mode="eval")
         value = _value(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         told = "no arithmetic expression" if isinstance(error, SyntaxError) else str(error)
@@ -87,7 +89,7 @@ def calculator(expression: str) -> str:
     except (ArithmeticError, TypeError) as error:
         raise ValueError(str(error) or "cannot be worked out") from None
     whole = isinstance(value, int) or value.is_integer()
-    return str(int(value)) if whole else f"{value:.10g}"
+    return str(int(value)) if whole else f"{value:.15g}"
 
 
 def _value(node: ast.AST) -> int | float:
@@ -181,7 +183,7 @@ def _number(text: str) -> str | None:
     if found is None or not abs(found[0]) < LARGEST:
         return None
     value, percent = found
-    return f"{value:.10g}%" if percent else str(int(value)) if value.is_integer() else f"{value}"
+    return f"{value:.15g}%" if percent else str(int(value)) if value.is_integer() else f"{value}"
 
 
 @cache

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from textwrap import indent
 
 from tasks.text import MAX_CHARS
 
 FENCE = re.compile(r"```[^\S\n]*[\w+-]*[^\S\n]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
-PROGRAM = ("def ", "class ", "import ", "from ", "@")  # what no answer's body begins with
+PROGRAM = ("def ", "class ", "import ", "from ", "@")
 
 
 def extract_code(text: str) -> str:
@@ -17,17 +18,27 @@ def extract_code(text: str) -> str:
     return max(blocks, key=len) if blocks else text[:MAX_CHARS]
 
 
-def as_program(prompt: str, function: str, code: str) -> str:
-    """What to run where `code` answers `prompt`, which ends with the head of `function`.
+def as_programs(prompt: str, function: str, code: str) -> tuple[str, ...]:
+    """What to run where `code` answers `prompt`, which ends with the head of `function`: the first
+    of these that is Python, which the sandbox finds out, since compiling is a risk of its own.
 
-    A whole function stands behind the imports and helpers of `prompt`, a body behind all of it.
+    A whole function stands behind the imports and helpers of `prompt`, a body behind all of it;
+    who takes an answer out of a reply strips it, so a body's first line may have lost its indent,
+    or all its lines.
     """
     if code[:1].isspace():
-        return prompt + code
-    whole = re.search(rf"^def\s+{re.escape(function)}\b", code, re.MULTILINE)
-    if (whole and not code.startswith("return")) or code.startswith(PROGRAM):
-        return f"{_in_front(prompt, function)}\n{code}"
-    return f"{prompt}    {code}"  # a body; who takes an answer out of a reply strips it
+        return (prompt + code,)
+    whole, body = f"{_in_front(prompt, function)}\n{code}", f"{prompt}    {code}"
+    if code.startswith("return"):
+        return (body,)
+    name = re.escape(function)
+    if re.search(rf"^(?:(?:async\s+)?def\s+{name}\b|{name}\s*=(?!=))", code, re.MULTILINE):
+        return (whole,)
+    moved = prompt + indent(code, "    ")
+    second = code.partition("\n")[2].lstrip("\n")
+    if code.startswith(PROGRAM) and not second[:1].isspace():
+        return whole, moved
+    return body, whole, moved
 
 
 def _in_front(prompt: str, function: str) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.code import as_program, extract_code
+from tasks.code import as_programs, extract_code
 from tasks.sandbox import CODE, DEFAULT, FAILURES, Outcome, Sandbox, run_tests
 from tasks.text import shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
@@ -60,8 +60,8 @@ class HumanEval(Task):
         """What the tests say of `code`: a whole function, or what follows the problem's prompt."""
         prompt, function = problem["prompt"], problem["entry_point"]
         tests = f"{problem['test']}\ncheck(candidate)"
-        source = as_program(prompt, function, code)
-        return run_tests(source, tests, function=function, setup=prompt, sandbox=self.sandbox)
+        sources = as_programs(prompt, function, code)
+        return run_tests(sources, tests, function=function, setup=prompt, sandbox=self.sandbox)
 
 
 @cache

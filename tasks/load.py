@@ -141,6 +141,8 @@ def task_hash(task: Task) -> str:
         task.output,
         dict(task.failure_classes),
     ]
+    if getattr(task, "tools", ()):
+        declared += [[schema_of(tool) for tool in task.tools], task.max_turns]
     if isinstance(task, FileTask) and task.read:
         declared.append(task.read)
     digest = hashlib.sha256(json.dumps(declared).encode())

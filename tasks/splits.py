@@ -6,8 +6,9 @@ The only door to examples: experiments counts through it how often the test spli
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tasks.images import shows_images
 from tasks.overlap import Overlap, find_overlaps
 from tasks.text import fold, shorten
 from tasks.types import Example, SplitName, Task, TaskError
@@ -84,6 +85,12 @@ def _check_ids(splits: Mapping[SplitName, Sequence[Example]]) -> None:
                     f'splits "{there}" and "{split}" share an example (same id): '
                     f'"{shorten(example.id)}"; take one of them out, or give it another id'
                 )
+
+
+def refuse_images(examples: Iterable[Example], who: str) -> None:
+    """Raises TaskError on behalf of `who`, which works with texts only."""
+    if shows_images(examples):
+        raise TaskError(f"{who}: takes texts only, and the task shows pictures; see docs/images.md")
 
 
 def fold_inputs(example: Example) -> tuple[tuple[str, str], ...]:

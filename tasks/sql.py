@@ -16,8 +16,7 @@ from pathlib import Path
 from tasks import sql_questions, sql_reader, sql_shop
 from tasks.scorers import read_number
 from tasks.sql_questions import questions
-from tasks.sql_reader import read
-from tasks.sql_shop import CITIES, PRODUCTS, SCHEMA, TABLES, THINGS, shop
+from tasks.sql_shop import CITIES, PRODUCTS, SCHEMA, THINGS, ask
 from tasks.text import MAX_CHARS, fold, shorten
 from tasks.tools import Call, calling, calls_of, unanswered
 from tasks.types import Example, Score, SplitName, Task, Transcript
@@ -46,7 +45,7 @@ def query(sql: str) -> str:
     Args:
         sql: one SELECT statement of SQLite
     """
-    return read(shop(), TABLES, sql)
+    return ask(sql)
 
 
 class Sql(Task):

@@ -88,8 +88,11 @@ class Task(Protocol):
 
     def score_transcript(self, example: Example, transcript: Transcript) -> Score:
         """Score an answer with its calls (`tasks.tools.calls_of` reads them); its last text is what
-        `score` would get. Must not raise."""
-        return self.score(example, str(transcript[-1]["content"]))
+        `score` would get: here an empty one where the answer ends with a call. Must not raise."""
+        from tasks.tools import unanswered
+
+        said = "" if unanswered(transcript) else str(transcript[-1]["content"])
+        return self.score(example, said)
 
     def demonstration(self, example: Example) -> Transcript:
         """The assistant's turns of a right answer, for `sft` to learn from: calls as
@@ -164,7 +167,8 @@ class Prompt:
         system = self.instruction
         if self.style == "cot":
             system = f'{system}\n{COT_REQUEST} "{self.marker}".'.lstrip()
-        chat = [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
+        chat: list[Message] = []
+        chat += [{"role": "tools", "content": json.dumps(self.tools)}] if self.tools else []
         chat += [{"role": "system", "content": system}] if system else []
         for demo in self._shown(inputs):
             chat.append({"role": "user", "content": self._content(demo.inputs)})

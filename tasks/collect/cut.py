@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from tasks.collect.clean import Item
-from tasks.text import fold, shorten
+from tasks.collect.times import read_times
+from tasks.text import fold, normalize, shorten
 from tasks.types import SPLITS, SplitName, TaskError
 
 Shares = Mapping[SplitName, float]
@@ -30,8 +32,8 @@ def deal(items: Sequence[Item], shares: Shares, how: str, seed: int) -> Dealt:
     """Every item in one split. Splits that items bring along stay; those that are missing are cut
     from train. The same items, shares and seed give the same splits, whatever their order.
 
-    Raises TaskError when a split stays empty, a group spans two of the source's own splits, or a
-    time cannot be read.
+    Raises TaskError when a split stays empty, a group spans two of the source's own splits, these
+    are not in the order of time, or a time cannot be read.
     """
     own = {item.split for item in items} - {None}
     dealt: Dealt = {split: [item for item in items if item.split == split] for split in SPLITS}
@@ -45,11 +47,17 @@ def deal(items: Sequence[Item], shares: Shares, how: str, seed: int) -> Dealt:
             shares = {split: shares[split] if split in wanted else 0.0 for split in SPLITS}
     total = sum(shares.values())
     part: Shares = {split: share / total for split, share in shares.items()}
-    cut = {"random": _by_row, "group": _by_group, "time": _by_time}[how]
-    for split, more in cut(free, part, seed).items():
+    times = read_times({item.id: item.key for item in items}) if how == "time" else {}
+    if times:
+        cut = _by_time(free, part, seed, times)
+    else:
+        cut = (_by_group if how == "group" else _by_row)(free, part, seed)
+    for split, more in cut.items():
         dealt[split] += more
     if own and how == "group":
         _check_groups(dealt)
+    if own and times:
+        _check_order(dealt, times)
     for split, inside in dealt.items():
         if not inside:
             raise TaskError(
@@ -83,10 +91,11 @@ def _by_row(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
 
 
 def _by_group(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
-    """Whole groups, the largest first, each to where the strata then fit their shares best."""
+    """Whole groups, the largest first, each to where the strata then fit their shares best. Anna
+    and anna are one group."""
     groups: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(item.key or f"\0{item.id}", []).append(item)
+        groups.setdefault(normalize(item.key) or f"\0{item.id}", []).append(item)
 
     def size_then_chance(key: str) -> tuple[int, str]:
         return -len(groups[key]), hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
@@ -123,9 +132,8 @@ def _count(items: Sequence[Item]) -> dict[str, int]:
     return counts
 
 
-def _by_time(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
+def _by_time(items: Sequence[Item], shares: Shares, seed: int, times: Mapping[str, float]) -> Dealt:
     """Train is earliest, test latest; one moment is never in two splits."""
-    times = _read_times(items)
     ordered = sorted(items, key=lambda item: (times[item.id], _rank(item, seed)))
     ends, total = [], 0.0
     for split in SPLITS:
@@ -141,33 +149,26 @@ def _by_time(items: Sequence[Item], shares: Shares, seed: int) -> Dealt:
     return dealt
 
 
-def _read_times(items: Sequence[Item]) -> dict[str, float]:
-    """Seconds or any other number by id. Raises TaskError for a time that nobody can read."""
-    texts = [item.key for item in items]
-    try:
-        numbers = [float(text) for text in texts]
-        if all(map(math.isfinite, numbers)):
-            return {item.id: n for item, n in zip(items, numbers, strict=True)}
-    except ValueError:
-        pass
-    import pandas as pd
-
-    read = pd.to_datetime(pd.Series(texts, dtype="str"), errors="coerce", utc=True, format="mixed")
-    if read.isna().any():
-        first = int(read.isna().to_numpy().argmax())
-        raise TaskError(
-            f'{items[first].id}: the time is "{shorten(texts[first], 40)}"; write numbers, or '
-            "dates such as 2026-03-01 or 2026-03-01T12:00"
-        )
-    return {item.id: time.timestamp() for item, time in zip(items, read, strict=True)}
-
-
 def _check_groups(dealt: Dealt) -> None:
     seen: dict[str, str] = {}
     for split, items in dealt.items():
-        for key in {item.key for item in items} - {""}:
+        for key in {normalize(item.key) for item in items} - {""}:
             if seen.setdefault(key, split) != split:
                 raise TaskError(
                     f'the group "{shorten(key, 40)}" stands in {seen[key]} and {split}, as the '
                     "source has them; leave --group out, or cut anew with --split-field none"
                 )
+
+
+def _check_order(dealt: Dealt, times: Mapping[str, float]) -> None:
+    for (early, before), (late, after) in pairwise(dealt.items()):
+        if not before or not after:
+            continue
+        last = max(before, key=lambda item: times[item.id])
+        first = min(after, key=lambda item: times[item.id])
+        if times[last.id] > times[first.id]:
+            raise TaskError(
+                f'{last.id} of {early} ("{shorten(last.key, 40)}") is later than {first.id} of '
+                f'{late} ("{shorten(first.key, 40)}"), as the source has them; leave --time out, '
+                "or cut anew with --split-field none"
+            )

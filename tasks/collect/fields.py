@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tasks.collect.names import ANSWERS, INPUTS, KEYS, plain_word
 from tasks.collect.sources import Record
 from tasks.hub_data import SPLIT_NAMES
 from tasks.text import nearest
@@ -17,28 +18,6 @@ from tasks.values import as_text, find
 LOOKED_AT = 2000  # rows a guess is made from
 FEW_VALUES = 50
 LONG_TEXT = 15  # characters on average, from which a column reads as text
-ANSWERS = (
-    *("answer", "answers", "label", "labels", "label_text", "target", "targets", "output", "class"),
-    *("category", "intent", "gold", "response", "completion", "sentiment", "expected", "solution"),
-    *(
-        "rating",
-        "stars",
-        "queue",
-        "topic",
-        "translation",
-        "summary",
-        "tag",
-        "emotion",
-        "label_name",
-        "ground_truth",
-    ),
-)
-INPUTS = (
-    *("text", "input", "question", "prompt", "sentence", "message", "utterance", "body", "query"),
-    *("content", "document", "review", "problem", "tweet", "comment", "email", "ticket", "source"),
-    *("article", "passage", "context", "premise", "hypothesis", "sentence1", "sentence2", "title"),
-    *("description", "subject", "choices", "instruction"),
-)
 TOGETHER = (  # columns that are one question
     {"question", "context"},
     {"question", "passage"},
@@ -89,12 +68,12 @@ class _Column:
     def word(self) -> str:
         """The name as it is compared: `Ticket Text` is ticket_text, `answers.text` is answers."""
         head = self.name.partition(".")[0]
-        return re.sub(r"[^a-z0-9]+", "_", head.lower()).strip("_")
+        return plain_word(head)
 
     @property
     def is_key(self) -> bool:
         """A number or mark that only names the row, or nothing at all."""
-        named = self.word in ("id", "idx", "index", "uuid", "guid", "key", "no", "nr", "row")
+        named = self.word in KEYS
         named = named or self.word.endswith("_id") or self.name.startswith(("Unnamed: ", "__index"))
         return not self.filled or (named and self.length < 40)
 

@@ -10,6 +10,16 @@ from tasks.collect.clean import json_row
 from tasks.collect.work import Collected
 from tasks.types import SPLITS
 
+MADE_BY = "Made by tasklift collect"
+
+
+def is_made_here(folder: Path) -> bool:
+    """Whether `folder` holds a task that `write_task` wrote, not one that is only called so."""
+    try:
+        return MADE_BY in (folder / "task.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
 
 def write_task(found: Collected, folder: Path, command: str) -> None:
     """Write the task into the existing `folder`. `command` is how the card says to do it again."""
@@ -37,6 +47,4 @@ def declaration(found: Collected) -> str:
     if found.guess.pattern:
         keys["pattern"] = found.guess.pattern
     body = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, width=96)
-    return (
-        f"# Made by tasklift collect; CARD.md says from what and how. Edit it as you like.\n{body}"
-    )
+    return f"# {MADE_BY}; CARD.md says from what and how. Edit it as you like.\n{body}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.collect.clean import Item
 from tasks.json_scorer import read_json
@@ -16,6 +16,8 @@ from tasks.types import TaskError
 MOST_CHOICES, ROWS_A_CHOICE = 100, 5
 LABEL_LENGTH = 60
 SHORT_WORDS, SHORT_MOST = 4, 12
+LEADING_ZERO = re.compile(r"[-+]?0\d")
+DECIMAL_COMMA = re.compile(r"[-+\u2212]?\d{1,3}(?:[. ]?\d{3})*,\d+(?:\s?%)?")
 RATIONALE = re.compile(r"####\s*[-+]?[\d.,]+\s*%?$")
 
 
@@ -28,6 +30,7 @@ class Guess:
     instruction: str
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    note: str = ""
 
 
 def guess_scorer(items: Sequence[Item], name: str = "") -> Guess:
@@ -37,16 +40,21 @@ def guess_scorer(items: Sequence[Item], name: str = "") -> Guess:
         raise TaskError(f'every row has the answer "{answers[0][:60]}"; there is nothing to learn')
     if name:
         return _named(name, answers)
-    for kind in (_as_json, _as_number_after_reasoning, _as_choice, _as_number, _as_shape):
+    for kind in (_as_json, _as_number_after_reasoning, _as_choice, _as_number):
         if found := kind(answers):
             return found
-    return _as_words(answers)
+    found = _as_shape(answers) or _as_words(answers)
+    comma = _decimal_comma(answers)
+    told = f'"{comma}" is compared as text; for numbers, write a point in the place of the comma'
+    return replace(found, note=told) if comma else found
 
 
 def _named(name: str, answers: Sequence[str]) -> Guess:
     asked = "as asked for"
     if name == "choice":
         return _choice(sorted(set(answers)), asked)
+    if name == "number" and (comma := _decimal_comma(answers)):
+        raise TaskError(f'scorer number: "{comma}" has a decimal comma; write a point in its place')
     if name == "regex":
         pattern = _shape(answers)
         if not pattern:
@@ -89,7 +97,17 @@ def _as_choice(answers: Sequence[str]) -> Guess | None:
 def _as_number(answers: Sequence[str]) -> Guess | None:
     if not all(NUMBER.fullmatch(answer.strip("$€£ ")) for answer in answers):
         return None
+    if any(map(LEADING_ZERO.match, answers)):  # a code, such as 00501
+        return None
     return Guess("number", "every answer is a number", _NUMBER)
+
+
+def _decimal_comma(answers: Sequence[str]) -> str:
+    """An answer such as 12,50 among what would all be numbers otherwise; '' without."""
+    bare = [answer.strip("$€£ ") for answer in answers]
+    commas = [a for a in bare if DECIMAL_COMMA.fullmatch(a) and not NUMBER.fullmatch(a)]
+    whole = all(DECIMAL_COMMA.fullmatch(a) or NUMBER.fullmatch(a) for a in bare)
+    return commas[0] if commas and whole else ""
 
 
 def _as_number_after_reasoning(answers: Sequence[str]) -> Guess | None:
@@ -124,7 +142,7 @@ def _as_shape(answers: Sequence[str]) -> Guess | None:
 def _shape(answers: Sequence[str]) -> str:
     """The regular expression of marks such as AB-1234 or 2026-03-01; '' when there is no such."""
     first = answers[0]
-    if len(first) > 40 or " " in first or not re.search(r"\d", first) or first.isdigit():
+    if len(first) > 40 or " " in first or not re.search(r"\d", first):
         return ""
     parts = re.findall(r"\d+|[A-Z]+|[a-z]+|.", first)
     kinds = {"0": r"\d", "A": "[A-Z]", "a": "[a-z]"}

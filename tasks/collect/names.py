@@ -1,4 +1,4 @@
-"""Names for columns and tasks that a prompt, a data file, a spec and DSPy can all take."""
+"""Names people give to columns, and names that a prompt, a data file, a spec and DSPy can take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+ANSWERS = (
+    *("answer", "answers", "label", "labels", "label_text", "target", "targets", "output", "class"),
+    *("category", "intent", "gold", "response", "completion", "sentiment", "expected", "solution"),
+    *(
+        "rating",
+        "stars",
+        "queue",
+        "topic",
+        "translation",
+        "summary",
+        "tag",
+        "emotion",
+        "label_name",
+        "ground_truth",
+    ),
+)
+INPUTS = (
+    *("text", "input", "question", "prompt", "sentence", "message", "utterance", "body", "query"),
+    *("content", "document", "review", "problem", "tweet", "comment", "email", "ticket", "source"),
+    *("article", "passage", "context", "premise", "hypothesis", "sentence1", "sentence2", "title"),
+    *("description", "subject", "choices", "instruction"),
+)
+KEYS = ("id", "idx", "index", "uuid", "guid", "key", "no", "nr", "row")
 _TAKEN = """
 id split meta self completions signature new_signature demos config lm prediction base augmented
 reasoning copy json dict schema construct validate fields instructions append prepend insert delete
@@ -15,6 +38,11 @@ schema_json update_forward_refs with_instructions with_updated_fields inputs lab
 items without
 """
 TAKEN = frozenset(_TAKEN.split())  # by DSPy's signatures and examples, or by our data files
+
+
+def plain_word(name: str) -> str:
+    """As names are compared: `Ticket Text` is ticket_text."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def safe_names(columns: Sequence[str]) -> dict[str, str]:

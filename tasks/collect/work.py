@@ -187,6 +187,8 @@ def _guess(items: list[Item], options: Options, said: list[str]) -> tuple[Guess,
     merged, told = merge_spellings(items)
     guess = guess_scorer(merged, options.scorer)
     said.append(f"scorer: {guess.scorer} ({guess.why})")
+    if guess.note:
+        said.append(f"note: {guess.note}")
     if any(len(item.answers) > 1 for item in items):
         said.append("answers: where a row has several, any one of them counts as right")
     if guess.scorer != "choice":

@@ -3,24 +3,34 @@ Problems"): `openai/gsm8k`, config `main`.
 
 An example's answer is the worked solution, without its <<3*4=12>> marks, so that a demo and SFT
 show the way; only the final number is scored. It is looked for as math-verify looks for it: in
-\\boxed{}, after "the answer is", else the last one; GSM8K's own "####" comes before all these.
+\\boxed{}, after "the answer is", else the last one; GSM8K's own "####" comes before all these. A
+formula that is not worked out (5/8, 2 + 3) is no number.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.known.hub_task import HubTask, Source
 from tasks.known.math_answers import last_boxed
-from tasks.scorers import read_number, same_number
+from tasks.scorers import NUMBER, read_number, same_number
 from tasks.text import MAX_CHARS, shorten
 from tasks.types import Example, Score, SplitName
 
 MARKS = re.compile(r"<<[^>\n]*>>")
-NUMBER = r"[-+]?\$?\d[\d,]*(?:\.\d+)?"
-AFTER = re.compile(rf"(?:####|\banswer(?: is|:))[^\d\n]{{0,40}}?({NUMBER}\s?%?)", re.IGNORECASE)
+SIGN = "[-+\u2212]"
+DIGITS = rf"(?P<sign>{SIGN}\s?)?\$?(?P<digits>{NUMBER.pattern})"
+BETWEEN = rf"[^\d\n]{{0,40}}?(?<!{SIGN})(?<!\.)"  # what ends in a sign or point has cut the number
+AFTER = re.compile(
+    rf"(?:(?<!#)#{{4,}}+|\banswer(?: is|:)){BETWEEN}{DIGITS}(?P<rest>[^\n]{{0,200}})", re.IGNORECASE
+)
+ALONE = re.compile(rf"\s*{DIGITS}")
+OPERATOR = r"(?:\s?[-+*/^\u2212\u00d7\u00f7]\s?|\}\{)"
+GOES_ON = re.compile(rf"{OPERATOR}[($]*\d")
+BEGAN = re.compile(rf"[\d)%]{OPERATOR}[($]*$")
 
 FAILURES = {
     "empty": "The answer is empty.",
@@ -75,17 +85,36 @@ class GSM8K(HubTask):
 def final_number(text: str) -> tuple[float, bool] | None:
     """The number a reply ends on, and whether it is a percentage; None when it holds none."""
     text = text[:MAX_CHARS]
-    if marked := [m[1] for m in AFTER.finditer(text) if m[0].startswith("####")]:
-        return read_number(marked[-1].replace("$", ""))
+    said = list(AFTER.finditer(text))
+    if marked := [match for match in said if match[0].startswith("#")]:
+        return _number_of(marked[-1], marked[-1]["rest"])
     if (boxed := last_boxed(text)) is not None:
-        return read_number(boxed)
-    if said := AFTER.findall(text):
-        return read_number(said[-1].replace("$", ""))
-    return read_number(text)
+        match = ALONE.match(boxed)
+        return _number_of(match, boxed[match.end() :]) if match else _last_number(boxed)
+    return _number_of(said[-1], said[-1]["rest"]) if said else _last_number(text)
+
+
+def _number_of(match: re.Match[str], rest: str) -> tuple[float, bool] | None:
+    """The number of `match`; where it begins a formula, what stands at the end of that."""
+    if GOES_ON.match(rest):
+        return _last_number(match["digits"] + rest)
+    found = read_number(match["digits"])
+    is_minus = (match["sign"] or "+")[0] in "-\u2212"
+    return (-found[0], found[1]) if found and is_minus else found
+
+
+def _last_number(text: str) -> tuple[float, bool] | None:
+    last = next(iter(deque(NUMBER.finditer(text), maxlen=1)), None)
+    if last is None:
+        return None
+    start = last.start() + (last[0][0] in "-+\u2212")
+    before = text[max(0, start - 8) : start]
+    found = None if BEGAN.search(before) else read_number(last[0])
+    return (-found[0], found[1]) if found and before.endswith(("-$", "\u2212$")) else found
 
 
 def _classify(example: Example, got: float) -> str:
     if got in example.meta["results"]:
         return "stopped_early"
-    given = (read_number(number) for number in re.findall(NUMBER, example.inputs["question"]))
+    given = (read_number(number) for number in NUMBER.findall(example.inputs["question"]))
     return "copied" if any(found and found[0] == got for found in given) else "wrong_number"

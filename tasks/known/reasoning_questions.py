@@ -18,6 +18,7 @@ from tasks.types import Example, TaskError
 
 PREFIX = "reasoning:"
 SIZE, SLOW_SIZE = 500, 60
+LEAST = 20  # with fewer, nobody can tell what each question asks from what all of them share
 GOLDS = ("example_answer", "example_correct_answer", "possible_answer")  # where `answer` is None
 
 HIDDEN = ("source_dataset", "source_index", *GOLDS)
@@ -63,8 +64,8 @@ def read_name(name: str) -> Asked:
     options = dict(_read_option(name, option) for option in given)
     default = SLOW_SIZE if generator in SLOW else SIZE
     size, seed = options.pop("size", default), options.pop("seed", 0)
-    if type(size) is not int or type(seed) is not int or size < 10 or seed < 0:
-        raise TaskError(f"{name}: size must be a whole number from 10 on, seed one from 0 on")
+    if type(size) is not int or type(seed) is not int or size < LEAST or seed < 0:
+        raise TaskError(f"{name}: size must be a whole number from {LEAST} on, seed one from 0 on")
     asked = Asked(generator, tuple(sorted(options.items())), size, seed)
     _check_options(name, asked)
     return asked

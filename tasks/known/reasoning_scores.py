@@ -7,6 +7,9 @@ refuse the rest; the scorers count that as an answer they cannot read.
 Three things they would take for right are wrong here: any text at all, where the scorer compares
 `bool("False")`; "nan", at no distance from anything; and an integral that is not solved, unless the
 generator itself could not.
+
+What has more digits than a small program is refused before it is worked out: 9**9**9**9 would take
+all the time there is and the process with it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import ast
 import base64
 import builtins
+import math
 import pickle
 import re
 import sys
@@ -30,6 +34,7 @@ FUNCTIONS = "sin cos tan sec csc cot sinh cosh tanh asin acos atan exp log ln sq
 NAMES = {*FUNCTIONS.split()}
 NOTHING = re.compile(r"(?<![A-Za-z])(?:nan|inf|infinity|Integral)[ij]?(?![A-Za-z])", re.IGNORECASE)
 LONGEST = 2_000
+MOST_DIGITS = 10_000  # of any number, or degree, on the way
 
 
 def score(question: list[Any]) -> float:
@@ -72,6 +77,7 @@ def guarded_eval(text: str, *_: Any) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if len(text) > LONGEST or not ARITHMETIC.fullmatch(text):
             raise ValueError("not a literal") from None
+    _check_digits(text)
     return builtins.eval(text, {"__builtins__": {}})
 
 
@@ -81,4 +87,31 @@ def guarded_parse(text: str, *given: Any, **options: Any) -> Any:
     odd = {name for name in names if len(name) > 1 and name not in NAMES}
     if len(text) > LONGEST or odd or not FORMULA.fullmatch(text):
         raise ValueError("not a formula")
+    _check_digits(text)
     return _parse(text, *given, **options)
+
+
+def _check_digits(text: str) -> None:
+    """Raises ValueError for what is no expression, or gets too large when it is worked out."""
+    try:
+        _digits(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, MemoryError, RecursionError, OverflowError) as error:
+        raise ValueError("no expression that can be worked out") from error
+
+
+def _digits(node: ast.AST) -> float:
+    """How many digits the value has at most, before or behind the point; a variable counts one."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return abs(math.log10(abs(node.value))) if node.value else 0.0
+    parts = [_digits(part) for part in ast.iter_child_nodes(node)]
+    found = sum(parts, 0.5)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift):
+        left, right = _digits(node.left), _digits(node.right)
+        grows = not any(isinstance(part, ast.Name) for part in ast.walk(node.right))  # x**x stays
+        times = 10 ** min(right, 9.0) if grows else 1.0
+        found = left + times if isinstance(node.op, ast.LShift) else max(left, 1.0) * times
+    if isinstance(node, ast.Name):
+        found = 1.0
+    if found > MOST_DIGITS:
+        raise ValueError("too large")
+    return found

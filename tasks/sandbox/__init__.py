@@ -104,21 +104,30 @@ DEFAULT = Sandbox()
 
 
 def run_code(source: str, *, sandbox: Sandbox = DEFAULT, stdin: str = "") -> Outcome:
-    """Run a whole program. Raises TaskError where a wall is missing that must not be."""
-    return _run(source, None, None, sandbox, stdin)
+    """Run a whole program. No failure means that it reported none: a program can say so of itself,
+    so judge it by its output. Raises TaskError where a wall is missing that must not be."""
+    return _run([source], None, None, sandbox, stdin)
 
 
 def run_tests(
-    source: str, tests: str, *, function: str, setup: str = "", sandbox: Sandbox = DEFAULT
+    source: str | Sequence[str],
+    tests: str,
+    *,
+    function: str,
+    setup: str = "",
+    sandbox: Sandbox = DEFAULT,
 ) -> Outcome:
     """Run `tests`, a script with asserts that calls `function` (or `candidate`) of `source`.
 
-    `source` alone is untrusted. `setup` runs before the tests, for what they need besides.
+    `source` alone is untrusted; of several ways to read it, the first that is Python is run. It
+    passes if the tests come to their end and all asserts, each of them tried, hold. `setup` runs
+    before the tests, for what they need besides.
     Arguments and results travel as plain data: numbers, strings, bytes, lists, tuples, sets, dicts,
     None, ranges; an iterator arrives as one over what it yields. Raises TaskError where a wall is
     missing that must not be.
     """
-    return _run(source, function, {"setup": setup, "script": tests}, sandbox, "")
+    sources = [source] if isinstance(source, str) else list(source)
+    return _run(sources, function, {"setup": setup, "script": tests}, sandbox, "")
 
 
 def missing_walls() -> Mapping[str, str]:
@@ -129,7 +138,7 @@ def missing_walls() -> Mapping[str, str]:
 @cache
 def _probe() -> Mapping[str, str]:
     everything = Sandbox(allow_missing=tuple(WALLS))
-    return _verdict("pass", None, None, everything, "")["missing"]
+    return _verdict(["pass"], None, None, everything, "")["missing"]
 
 
 def check_walls(sandbox: Sandbox) -> None:
@@ -166,8 +175,10 @@ def _refuse_missing(missing: Mapping[str, str], allowed: Collection[str]) -> Non
         )
 
 
-def _run(source: str, function: str | None, tests: Any, sandbox: Sandbox, stdin: str) -> Outcome:
-    verdict = _verdict(source, function, tests, sandbox, stdin)
+def _run(
+    sources: list[str], function: str | None, tests: Any, sandbox: Sandbox, stdin: str
+) -> Outcome:
+    verdict = _verdict(sources, function, tests, sandbox, stdin)
     _refuse_missing(verdict["missing"], sandbox.allow_missing)
     if verdict["failure"] == "refused":
         raise TaskError(f"sandbox: {next(iter(verdict['missing'].values()))}")
@@ -176,10 +187,10 @@ def _run(source: str, function: str | None, tests: Any, sandbox: Sandbox, stdin:
 
 
 def _verdict(
-    source: str, function: str | None, tests: Any, sandbox: Sandbox, stdin: str
+    sources: list[str], function: str | None, tests: Any, sandbox: Sandbox, stdin: str
 ) -> dict[str, Any]:
     job = {
-        "source": source,
+        "sources": sources,
         "function": function,
         "stdin": stdin,
         "limits": asdict(sandbox.limits),

@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-from jail import EVERYTHING, die_with_parent
+from jail import EVERYTHING, close_to_others, die_with_parent
 from outside import UNREADABLE, Gone, Program
 from wire import decode, encode, receive, send
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # characters
 CHECKER_MEMORY = 1 << 30
+ENDS = (StopIteration, StopAsyncIteration)
 
 
 class Tests:
@@ -38,6 +39,7 @@ class Tests:
         self.first: tuple[str, str] | None = None
         self.last = "nothing"
         self.gone: Gone | None = None
+        self.done = False  # the script has come to its end
 
     def candidate(self, *arguments: Any, **named: Any) -> Any:
         self.last = "nothing"
@@ -49,11 +51,16 @@ class Tests:
         if "failure" in reply:
             raise _as_error(reply)
         try:
-            value = decode(reply.get("value"))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise Gone("wrong_result", UNREADABLE) from None
-        self.last = _shown(value)
+            value = decode(reply["value"])
+            self.last = _shown(value)
+        except Exception:  # whatever it is, the program has caused it
+            self.gone = Gone("wrong_result", UNREADABLE)
+            raise self.gone from None
         return value
+
+    def ring(self, *_: Any) -> None:
+        self.gone = Gone("timeout", "the tests did not come to an end with what it returned")
+        raise self.gone
 
     def passed(self) -> None:
         self.cases.append(True)
@@ -61,6 +68,18 @@ class Tests:
     def failed(self, text: str, error: BaseException) -> None:
         self.cases.append(False)
         self.blame(text, error)
+
+    def end(self) -> tuple[str | None, str]:
+        """No failure only where the script has come to its end, and all it tried, and more than
+        nothing, held; the end is what is tried where there is no assert."""
+        if self.done and not self.asserts and not self.cases:
+            self.passed()
+        if self.done and sum(self.cases) == self.tried() > 0:
+            return None, ""
+        return "wrong_result", "with what it returned, not every assert was tried"
+
+    def tried(self) -> int:
+        return max(len(self.cases), self.asserts)
 
     def blame(self, text: str, error: BaseException) -> None:
         if self.first is not None:
@@ -72,15 +91,19 @@ class Tests:
             self.first = failure, f"{text} does not hold: {self.name} returned {self.last}"
 
 
-def _as_error(reply: dict[str, Any]) -> Exception:
-    """The program's exception, as one of Python's own where it is, marked with its class."""
-    name, message = str(reply.get("error"))[:100], str(reply.get("message"))[:300]
+def _as_error(reply: dict[str, str]) -> Exception:
+    """The program's exception, as one of Python's own where it is, marked with its class.
+
+    No StopIteration: one that passes through `map` or `iter` in the tests would end them in
+    silence, as if there were no more cases (PEP 479 is about the same).
+    """
+    name, message = reply["error"][:100], reply["message"][:300]
     kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+    if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in ENDS:
         kind, message = RuntimeError, f"{name}: {message}"
     try:
         error = kind(message)
-    except TypeError:
+    except Exception:  # it wants other arguments
         error = RuntimeError(f"{name}: {message}")
     error.failure = reply["failure"]  # type: ignore[attr-defined]
     return error
@@ -110,42 +133,38 @@ def run_tests(state: Tests, tests: dict[str, str]) -> None:
     exec(compile(tests["setup"], "<setup>", "exec"), namespace)
     namespace |= {state.name: state.candidate, "candidate": state.candidate}
     code, state.asserts = counted(tests["script"])
-    signal.signal(signal.SIGALRM, _ring)
+    signal.signal(signal.SIGALRM, state.ring)
     signal.setitimer(signal.ITIMER_REAL, max(0.01, state.program.until - time.monotonic()))
     try:
         exec(code, namespace)
+        state.done = True
     except Exception as error:
         state.failed("a test", error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _ring(*_: Any) -> None:
-    raise Gone("timeout", "the tests did not come to an end with what it returned")
-
-
 def check(program: Program, job: dict[str, Any]) -> dict[str, Any]:
     """The verdict on one program."""
-    state, dead = Tests(program, job["function"] or ""), 0
+    state = Tests(program, job["function"] or "")
     try:
         loaded = program.reply()
         tests = receive(0)
         resource.setrlimit(resource.RLIMIT_AS, (CHECKER_MEMORY, CHECKER_MEMORY))
         if "failure" in loaded:
-            failure = _as_error(loaded).failure  # type: ignore[attr-defined]
-            raise Gone(failure, f"{loaded.get('error')}: {loaded.get('message')}"[: 2 * SHOWN])
+            raise Gone(loaded["failure"], f"{loaded['error']}: {loaded['message']}"[: 2 * SHOWN])
         if tests is not None:
             run_tests(state, tests)
         if state.gone is not None:
             raise state.gone
-        failure, detail = state.first or (None, "")
+        failure, detail = state.first or ((None, "") if tests is None else state.end())
     except Gone as gone:
         failure, detail = state.first or (gone.failure, gone.detail)
-        dead = 1  # the test that it did not live to answer
+        state.cases.append(False)  # the test that it did not live to answer
     finally:
         program.kill()
-    tried = max(len(state.cases) + dead, state.asserts)
-    return {"failure": failure, "detail": detail, "passed": sum(state.cases), "tried": tried}
+    counts = {"passed": sum(state.cases), "tried": state.tried()}
+    return {"failure": failure, "detail": detail, **counts}
 
 
 def main() -> None:
@@ -154,6 +173,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the tests print is no verdict
     job = receive(0)
     program = Program(job)
+    close_to_others()  # where its files can be seen, the verdict is one of them
     verdict = check(program, job)
     missing = program.missing
     output = program.output.decode(errors="replace")[: job["limits"]["output"]]

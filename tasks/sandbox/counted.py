@@ -21,7 +21,8 @@ else:
 
 
 def counted(script: str) -> tuple[CodeType, int]:
-    """The script's code, and how many asserts it holds. An assert that cannot fail is left out."""
+    """The script's code, and how many asserts must be met. One that cannot fail is left out; one
+    that cannot hold (`assert False`) marks a place not to be reached."""
     counting = _Counting()
     tree = ast.fix_missing_locations(counting.visit(ast.parse(script)))
     return compile(tree, "<tests>", "exec"), counting.asserts
@@ -32,9 +33,11 @@ class _Counting(ast.NodeTransformer):
         self.asserts = 0
 
     def visit_Assert(self, node: ast.Assert) -> Any:
-        if isinstance(node.test, ast.Constant) and node.test.value:
-            return ast.Pass()
-        self.asserts += 1
+        if isinstance(node.test, ast.Constant):
+            if node.test.value:
+                return ast.Pass()
+        else:
+            self.asserts += 1
         text = ast.unparse(ast.Assert(node.test))
         text = text if len(text) <= SHOWN else text[:SHOWN] + "\u2026"
         (attempt,) = ast.parse(FRAME.format(text=text)).body

@@ -201,7 +201,7 @@ def renounce(limits: dict[str, int], missing: Container[str]) -> dict[str, str]:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _call(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
     _call(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
-    libc.prctl(DUMPABLE, 0, 0, 0, 0)  # no other process may read or write this one's memory
+    close_to_others()
     for name, value in (
         (resource.RLIMIT_AS, limits["memory"]),
         (resource.RLIMIT_FSIZE, limits["file"]),
@@ -228,6 +228,14 @@ def _become(own: int) -> None:
 def die_with_parent() -> None:
     """Be killed when the parent dies. To be asked again after a change of user."""
     libc.prctl(PARENT_DIES, signal.SIGKILL, 0, 0, 0)
+
+
+def close_to_others() -> None:
+    """No process of the same user may read or write this one's memory or open its files in /proc.
+
+    It may no longer write its own files there, which `isolate` does.
+    """
+    libc.prctl(DUMPABLE, 0, 0, 0, 0)
 
 
 def orphans_come_here() -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 
 from jail import (
     EVERYTHING,
+    close_to_others,
     die_with_parent,
     forget_surroundings,
     isolate,
@@ -43,6 +45,7 @@ def keep(job: dict[str, Any], requests: int, replies: int, out: int, status: int
         os.setsid()
         job["limits"]["number"] = os.getpid()
         missing = isolate(job["limits"]["file"])
+        close_to_others()
         if "filesystem" in missing:
             import tempfile
 
@@ -83,6 +86,8 @@ def _guard(
     """The first process within the walls: starts the program, ends with it; never returns."""
     limits = job["limits"]
     try:
+        # nothing but SIGKILL, which the kernel keeps from those within, can interrupt this process
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
         die_with_parent()
         orphans_come_here()
@@ -96,6 +101,7 @@ def _guard(
             return
         child = os.fork()
         if not child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             _become_program(job, requests, replies, out)
         close_but(status)
         end = _wait(child, limits["seconds"], limits["cpu_seconds"])
@@ -124,31 +130,24 @@ def _become_program(job: dict[str, Any], requests: int, replies: int, out: int) 
         sys.stdout = open(1, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         sys.stderr = sys.stdout
         forget_surroundings()
-        serve(job["source"], job["function"], requests, replies)
+        serve(job["sources"], job["function"], requests, replies)
         code = 0
     finally:
         os._exit(code)
 
 
-class _Late(Exception):
-    pass
-
-
-def _ring(*_: Any) -> None:
-    raise _Late
-
-
 def _wait(child: int, seconds: float, cpu_seconds: int) -> dict[str, Any]:
     """How the program ended; late, with whether it has used up its processes."""
-    signal.signal(signal.SIGALRM, _ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        while True:
-            ended, how, used = os.wait4(-1, 0)  # orphans of the program come here, too
-            if ended == child:
-                break
-    except _Late:
-        return {"late": _is_full()}
+    until = time.monotonic() + seconds
+    while True:
+        ended, how, used = os.wait4(-1, os.WNOHANG)  # orphans of the program come here, too
+        if ended == child:
+            break
+        left = until - time.monotonic()
+        if left <= 0:
+            return {"late": _is_full()}
+        if not ended and signal.sigtimedwait([signal.SIGCHLD], left):
+            time.sleep(0.0005)  # the program can send that signal, too, as often as it likes
     code = os.waitstatus_to_exitcode(how)
     if code < 0 and used.ru_utime + used.ru_stime > cpu_seconds - 0.1:
         return {"late": False}

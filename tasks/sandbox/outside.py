@@ -40,6 +40,23 @@ class Gone(BaseException):
         self.failure, self.detail = failure, detail
 
 
+def _as_reply(reply: Any) -> dict[str, Any]:
+    """`reply`, if it has one of the two forms of `program.serve`; raises ValueError for any other.
+
+    Whoever writes it is the program itself, so it is never more than a value or an exception of the
+    program's own: there is no reply that says how a test went.
+    """
+    keys = set(reply) if isinstance(reply, dict) else set()
+    if keys == {"value"}:
+        return reply
+    raised = keys == {"failure", "error", "message"} and all(
+        isinstance(reply[k], str) for k in keys
+    )
+    if raised and reply["failure"] in RAISABLE:
+        return reply
+    raise ValueError
+
+
 class Program:
     """The jailed process, seen from outside."""
 
@@ -79,12 +96,9 @@ class Program:
                 self._end()
             data += more
         try:
-            reply = json.loads(data[4:])
-            if "value" in reply or reply["failure"] in RAISABLE:
-                return reply
-        except (ValueError, TypeError, KeyError, RecursionError):
-            pass
-        raise Gone("wrong_result", UNREADABLE)
+            return _as_reply(json.loads(data[4:]))
+        except Exception:  # whatever it is, the program has caused it
+            raise Gone("wrong_result", UNREADABLE) from None
 
     def _next_bytes(self, wanted: int) -> bytes:
         """The next bytes of one channel, while the others are emptied."""

@@ -29,22 +29,24 @@ FORBIDDEN = (
     errno.ESRCH,
 )
 TOO_MUCH = (errno.EFBIG, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EDQUOT)
+NO_MEMORY = {"failure": "memory", "error": "MemoryError", "message": ""}
 NESTED = {"opaque": "object nested too deeply"}
 
 
-def serve(source: str, name: str | None, requests: int, replies: int) -> None:
-    """Execute `source`; where a function is named, then call it as often as asked.
+def serve(sources: list[str], name: str | None, requests: int, replies: int) -> None:
+    """Execute the first of `sources` that is Python; where a function is named, then call it as
+    often as asked.
 
     A reply is `{"value": …}`, or `{"failure": class, "error": type, "message": text}`.
     """
     me = os.getpid()
-    if "random" in source:
+    if "random" in sources[0]:
         import random
 
         random.seed(0)
     module = ModuleType("__main__" if name is None else "answer")
     sys.modules[module.__name__] = module
-    reply = _attempt(lambda: _load(source, module, name))
+    reply = _attempt(lambda: _load(sources, module, name))
     while os.getpid() == me:  # a process that the program has forked has nothing to say
         _tell(replies, reply)
         request = receive(requests)
@@ -61,14 +63,19 @@ def _tell(replies: int, reply: Any) -> None:
     except RecursionError:
         send(replies, {"value": NESTED})
     except MemoryError:
-        send(replies, {"failure": "memory"})
+        send(replies, NO_MEMORY)
 
 
-def _load(source: str, module: ModuleType, name: str | None) -> Any:
-    try:
-        code = compile(source, "<answer>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return _describe(error, "syntax_error")
+def _load(sources: list[str], module: ModuleType, name: str | None) -> Any:
+    code, failure = None, {}
+    for source in sources:
+        try:
+            code = compile(source, "<answer>", "exec", dont_inherit=True)
+            break
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            failure = failure or _describe(error, "syntax_error")
+    if code is None:
+        return failure
     exec(code, module.__dict__)
     if name is not None and not callable(module.__dict__.get(name)):
         return {"failure": "no_function", "error": "NameError", "message": f"no function {name}"}
@@ -91,7 +98,7 @@ def _attempt(work: Any) -> Any:
         pass  # what holds the memory goes with the traceback
     except BaseException as error:
         return _describe(error, _classify(error))
-    return {"failure": "memory", "error": "MemoryError", "message": ""}
+    return NO_MEMORY
 
 
 def _describe(error: BaseException, failure: str) -> Any:

@@ -50,8 +50,12 @@ REFUSED = {
     "inotify_init1": (294, 26),
     "syslog": (103, 116),
     "personality": (135, 92),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
 }
-MACHINES = {"x86_64": (0, 0xC000003E, 56), "aarch64": (1, 0xC00000B7, 220)}
+# column, architecture, and by number: clone, prlimit64
+MACHINES = {"x86_64": (0, 0xC000003E, 56, 302), "aarch64": (1, 0xC00000B7, 220, 261)}
 CLONE3 = 435
 NEW_NAMESPACES = 0x7E020000  # of the flags of clone
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -75,7 +79,7 @@ def refuse_calls(libc: ctypes.CDLL) -> str:
     return ""
 
 
-def _program(column: int, architecture: int, clone: int) -> bytes:
+def _program(column: int, architecture: int, clone: int, limit: int) -> bytes:
     """Offsets of `struct seccomp_data`: 0 the call's number, 4 the architecture, 16 argument 1."""
     eperm, enosys = FAIL | errno.EPERM, FAIL | errno.ENOSYS
     lines = [
@@ -91,6 +95,11 @@ def _program(column: int, architecture: int, clone: int) -> bytes:
     for numbers in REFUSED.values():
         lines += [(EQUAL, 0, 1, numbers[column]), (RETURN, 0, 0, eperm)]
     lines += [
+        (EQUAL, 0, 3, limit),  # its own limits, which argument 0 is for, never another process's
+        (LOAD, 0, 0, 16),
+        (EQUAL, 1, 0, 0),
+        (RETURN, 0, 0, eperm),
+        (LOAD, 0, 0, 0),
         (EQUAL, 0, 3, clone),
         (LOAD, 0, 0, 16),
         (ANY_BIT, 0, 1, NEW_NAMESPACES),

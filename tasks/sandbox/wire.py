@@ -80,7 +80,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "keys": lambda items: dict.fromkeys(map(decode, items)).keys(),
     "values": lambda items: dict(enumerate(map(decode, items))).values(),
     "iterator": lambda items: iter([*map(decode, items)]),
-    "opaque": Opaque,
+    "opaque": lambda kind: Opaque(str(kind)),
 }
 
 

@@ -448,6 +448,9 @@ COLLECT_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "several answers": (["unclear.jsonl"], ['could be the answer: "label", "topic"', "--answer"]),
     "a hub id that is none": (["hub:a/b/c"], ["write hub:owner/name"]),
     "too few rows": (["two.jsonl"], ["no row is left for the split"]),
+    "no header": (["bare.csv"], ["bare.csv:1: no header?", "such as text,label"]),
+    "two readings": (["days.csv", "--time", "when"], ["the day or the month first", "2026-03-01"]),
+    "a comma": (["days.csv", "--answer", "sum", "--scorer", "number"], ["decimal comma"]),
     "an odd name": (["rows.jsonl", "--name", "../up"], ["--name", "../up"]),
 }
 
@@ -460,6 +463,10 @@ def test_collect_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], mist
     ]
     write_rows(folder / "unclear.jsonl", labels)
     write_rows(folder / "two.jsonl", ROWS[:2])
+    bare = [f"some words {n},{'ab'[n % 2]}\n" for n in range(30)]
+    (folder / "bare.csv").write_text("".join(bare))
+    days = [f'some words {n},{1 + n % 12}/{1 + n % 7}/2026,"{n},50"\n' for n in range(30)]
+    (folder / "days.csv").write_text("".join(["text,when,sum\n", *days]))
     words, expected = COLLECT_MISTAKES[mistake]
     line = refused(capsys, "collect", *words, "--out", "out")
     for part in expected:

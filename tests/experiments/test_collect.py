@@ -182,6 +182,30 @@ def test_force_replaces_a_task_and_nothing_else(
     assert not [path for path in Path().iterdir() if path.name.startswith(".t")]
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_source_is_never_replaced(
+    tickets: Path, capsys: pytest.CaptureFixture[str], force: list[str]
+) -> None:
+    """Files of the user's that are called as ours are."""
+    Path("mine").mkdir()
+    for split in ("train", "test"):
+        made = [{"text": f"{split} note {n}", "label": "ab"[n % 2]} for n in range(40)]
+        Path(f"mine/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    Path("link").symlink_to("mine")
+    Path("other.jsonl").symlink_to("mine/train.jsonl")
+    before = {path: path.read_bytes() for path in Path("mine").iterdir()}
+    for source in ("mine/train.jsonl", "link/train.jsonl", "other.jsonl", "mine"):
+        for out in ("mine", "link"):
+            assert main(["collect", source, "--out", out, *force]) == 2
+            assert f"the source {source} lies there" in capsys.readouterr().err
+    Path("mine/task.yaml").write_text("data: train.jsonl\n")
+    assert main(["collect", "tickets.csv", "--out", "mine", *force]) == 2
+    assert "holds task.yaml, which is not ours" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    assert main(["collect", "tickets.csv", "--out", "t"]) == 0
+    assert main(["collect", "t/train.jsonl", "--out", "t", *force]) == 2
+
+
 def test_the_walk_through_shows_what_is_printed(
     tickets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

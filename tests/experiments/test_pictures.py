@@ -79,3 +79,8 @@ def test_what_cannot_look_is_refused(
 def test_eval_refuses_a_model_of_text(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "eval", "digit-image", "--model", "tiny-random")
     assert "reads text only" in line
+
+
+def test_tasks_of_texts_refuse_a_model_that_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "eval", "inflection", "--model", "tiny-random-vision", "--limit", "2")
+    assert "looks at pictures, and this works with texts only" in line

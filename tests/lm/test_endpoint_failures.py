@@ -14,7 +14,10 @@ import pytest
 from lm import posting
 from lm.endpoint import EndpointModel
 from lm.ledger import BudgetExhausted, Caps, Ledger
-from lm.types import ModelError, Sampling
+from lm.tool_calls import write_calls
+from lm.turns import converse
+from lm.types import ModelError, PromptTooLong, Sampling
+from tasks.tools import Toolbox
 from tests.lm.endpoint_server import (
     DRAWN,
     KEY,
@@ -281,3 +284,53 @@ def test_addresses_that_cannot_be_used(endpoint: str) -> None:
 def test_options_that_mean_nothing(options: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="endpoint: "):
         EndpointModel(**{"endpoint": "http://host/v1", "model": "big", **options})
+
+
+FULL = [
+    failure(400, "This model's maximum context length is 4096 tokens. You asked for 5000."),
+    (400, {}, b'{"error": {"message": "no", "code": "context_length_exceeded"}}'),
+    failure(400, "request (9000 tokens) exceeds the available context size (4096 tokens)"),
+    failure(422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"),
+]
+
+
+@pytest.mark.parametrize("reply", FULL)
+def test_a_prompt_that_is_too_long_is_told_apart(server: Served, reply: Reply) -> None:
+    server.reply = lambda body: reply
+    model = EndpointModel(server.url, "m")
+    with pytest.raises(PromptTooLong, match="use fewer demos"):
+        model.generate([chat("x")], DRAWN, "reflection")
+    server.reply = lambda body: failure(400, "no such model, in this or any context")
+    with pytest.raises(posting.Refused):
+        model.generate([chat("x")], DRAWN, "reflection")
+
+
+def look(where: str) -> str:
+    """Looks."""
+    return f"sky {where}"
+
+
+@pytest.mark.parametrize("reply", [FULL[0], failure(400, "no such model")])
+def test_an_answer_that_outgrows_the_window_ends_alone(server: Served, reply: Reply) -> None:
+    call = write_calls([{"name": "look", "arguments": {"where": "up"}}], "hermes")
+
+    def serve(body: dict[str, Any]) -> Reply:
+        turns = sum(message["role"] == "assistant" for message in body["messages"])
+        if turns == 1 and body["messages"][1]["content"] == "long":
+            return reply
+        return completion("blue" if turns else call)
+
+    server.reply = serve
+    box = Toolbox.of([look], 3)
+    chats = [chat("short"), chat("long"), chat("short")]
+    model = EndpointModel(server.url, "m")
+    if reply is not FULL[0]:  # any other failure is no answer
+        with pytest.raises(posting.Refused):
+            converse(model, chats, [box] * 3, DRAWN, "eval")
+        return
+    rows = converse(model, chats, [box] * 3, DRAWN, "eval")
+    assert [row[0].finish_reason for row in rows] == ["stop", "length", "stop"]
+    assert [row[0].text for row in rows] == ["blue", call, "blue"]
+    [turn] = rows[1][0].transcript
+    assert turn["tool_calls"] and len(rows[0][0].transcript) == 3
+    assert len(server.asked) == 6  # nothing is asked twice

@@ -346,9 +346,9 @@ def test_memory_stays_within_its_bounds(model, monkeypatch):
     made, kept, forwards = [], [], []
     row_cache, forward = lm.generation.RowCache, lm.generation.hidden_states
 
-    def noted(rows, room, device):
-        made.append(rows * room)
-        return row_cache(rows, room, device)
+    def noted(rows, room, device, spare):
+        made.append((rows + spare) * room)
+        return row_cache(rows, room, device, spare)
 
     def run(model, tokens, *rest):
         forwards.append(len(tokens))

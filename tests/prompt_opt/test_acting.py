@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import dspy
@@ -16,14 +18,15 @@ from evaluation.types import Policy
 from experiments.methods import KINDS
 from lm.ledger import Ledger
 from lm.tool_calls import write_calls
-from lm.types import Chat, Sampling
+from lm.types import Chat, Completion, Sampling
 from prompt_opt.acting import Acted, offer, offered, shown_answer, tools_of
 from prompt_opt.adapter import PlainPredict, asked, prompt_of, request_of
+from prompt_opt.bench import Bench
 from prompt_opt.engine import Engine
 from prompt_opt.speaker import chat_of
 from tasks.calculator import Calculator
 from tasks.tools import calling
-from tasks.types import Demo, Prompt, TaskError
+from tasks.types import Demo, Example, Prompt, Score, TaskError
 from tests.prompt_opt.stage import Model, Stage
 
 TASK = Calculator()
@@ -146,6 +149,35 @@ def test_a_question_of_nobodys_has_no_tools_to_use() -> None:
     assert of([{"role": "user", "content": "Propose something."}]) is None
     with pytest.raises(TaskError, match="no example's"):
         of(PROMPT.messages({"problem": "What is this?"}))
+
+
+def test_one_question_with_different_tools_is_refused() -> None:
+    class Own(Calculator):
+        def tools_for(self, example: Example) -> Any:
+            def calculator(expression: str) -> str:
+                """Knows."""
+                return example.answer
+
+            return (calculator,)
+
+    twice = [*DEV, replace(DEV[0], id="again", answer="1")]
+    assert tools_of(scoring(TASK), PROMPT, twice)(PROMPT.messages(DEV[0].inputs)) is not None
+    assert tools_of(scoring(Own()), PROMPT, DEV)(PROMPT.messages(DEV[0].inputs)) is not None
+    with pytest.raises(TaskError, match='"again" ask the same and have different tools') as error:
+        tools_of(scoring(Own()), PROMPT, twice)
+    assert "\n" not in str(error.value)
+
+
+def test_answers_that_called_otherwise_are_not_the_same() -> None:
+    """What train pass rates count: two ways to one text are two answers."""
+    bench: Any = object.__new__(Bench)
+    bench._lock, bench.metric_calls, bench._judged = Lock(), 0, {}
+    last = {"role": "assistant", "content": "77"}
+    for expression in ("1 + 1", "1 - 1", "1 + 1"):
+        turns = (calling("calculator", expression=expression), last)
+        answer = Completion("77", (), (), "stop", 1, transcript=turns)
+        bench._note(PROMPT, DEV[0], answer, Score(0.0, False), usual=False)
+    assert len(bench._judged) == 2
 
 
 def test_programs_of_several_steps_are_refused(tmp_path: Path) -> None:

@@ -69,3 +69,9 @@ def test_gepa_is_told_why() -> None:
 def test_a_field_that_dspy_cannot_take() -> None:
     with pytest.raises(TaskError, match="cannot take a field 'self'"):
         to_dspy(Odd())
+
+
+def test_tools_are_refused_in_one_line() -> None:
+    with pytest.raises(TaskError, match=r"has tools.*to_react") as error:
+        to_dspy("calculator")
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
+from prompt_opt.to_dspy import to_dspy
 from prompt_opt.to_react import to_react
 from tasks import Example, Score, Task, TaskError
 from tasks.calculator import Calculator
@@ -60,6 +61,16 @@ def test_wrong_answers_are_told_what_went_wrong(
     assert metric(case, given) == 0.0 and metric(case, given, trace=[]) is False
     told = metric(case, given, pred_name="react")
     assert told.score == 0.0 and word in told.feedback
+
+
+def test_all_calls_count_not_only_the_last() -> None:
+    program, examples, metric = to_react("calculator")
+    case = examples["dev"][0]
+    known = {e.id: e for e in Calculator().split("dev")}
+    right = step("calculator", expression=known[case.example_id].meta["expression"])
+    with dspy.context(lm=script(right, step("calculator", expression="1 + 1"), result="2")):
+        given = program(problem=case.problem)
+    assert "had the right number" in metric(case, given, pred_name="react").feedback
 
 
 def test_observations_are_one_line_without_a_traceback() -> None:
@@ -123,3 +134,8 @@ def test_what_react_cannot_take_is_one_line(task: Task, words: list[str]) -> Non
     with pytest.raises(TaskError) as error:
         to_react(task)
     assert "\n" not in str(error.value) and all(word in str(error.value) for word in words)
+
+
+def test_exports_do_not_take_pictures_for_texts() -> None:
+    with pytest.raises(TaskError, match="to_dspy: takes texts only, and the task shows pictures"):
+        to_dspy("digit-image")

@@ -118,6 +118,26 @@ def test_votes(texts: list[str], winner: int) -> None:
     assert picks(EXAMPLES[:1], [[]], [marked]) == [winner]
 
 
+@pytest.mark.parametrize("noted", [{"tool_calls": [{"name": "add"}]}, {"malformed": "no end"}])
+def test_a_call_that_nobody_answered_is_no_answer(noted: dict[str, Any]) -> None:
+    def said(text: str, finish: Any, **more: Any) -> Completion:
+        turn = {"role": "assistant", "content": text, **more}
+        return Completion(text, (1,), (0.0,), finish, 1, transcript=(turn,))
+
+    call = said("<call>", "turns" if "tool_calls" in noted else "length", **noted)
+    group = [call, call, said("b", "stop")]
+    assert majority(PROMPT)(EXAMPLES[:1], [[]], [group]) == [2]
+    assert majority(PROMPT)(EXAMPLES[:1], [[]], [group[:2]]) == [0]
+    shown: list[str] = []
+
+    def longest(prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
+        shown.extend(turns[0]["content"] for turns in completions)
+        return [9.0, 9.0, -1.0]
+
+    assert by_reward(longest)(EXAMPLES[:1], [[]], [group]) == [2]
+    assert shown == ["", "", "b"]
+
+
 def test_no_reward_loses_and_ties_go_to_the_first() -> None:
     values: list[float | None] = [None, -3.0, None, -3.0, None, None]
     group = [Completion(str(i), (1,), (0.0,), "stop", 1) for i in range(3)]

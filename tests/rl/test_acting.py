@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import lm.hf
 import lm.turns
 from evaluation.environment import Environment
 from lm.hf import load_model
+from lm.rendering import ChatEncoder
 from lm.scoring import completion_logprobs
 from lm.tiny import write_tiny_model
 from lm.tool_calls import Calls
@@ -25,7 +27,7 @@ from rl.ppo import PPO
 from rl.rft import RFT
 from rl.sft import SFT, gold_row
 from tasks.tools import Toolbox, calling, schema_of
-from tasks.types import Example, Prompt, Score, TaskError, Transcript
+from tasks.types import Demo, Example, Prompt, Score, TaskError, Transcript
 from tests.rl import test_trl_seam as seam
 from tests.rl.supervised_stage import Killed, Run, kill_at_seal
 
@@ -103,6 +105,29 @@ METHODS = {
 def acting(name: str, folder: Path, path: Path) -> Run:
     method, config = METHODS[name]
     return Run(method, folder, path, config, score=ACTING, prompt=PROMPT)
+
+
+@pytest.mark.parametrize("name", ["grpo", "ppo", "sft", "rft"])
+def test_demos_that_call_reach_training_as_the_model_reads_them(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an optimizer of prompts has found: each prompt of a rollout holds the calls, written."""
+    turns = (calling("look", where="up"), {"role": "tool", "name": "look", "content": "sky up"})
+    prompt = PROMPT.with_demos([Demo({"input": "where?"}, "sky", turns=turns)])
+    seen: list[str] = []
+    encode = ChatEncoder._ids
+
+    def watched(self: Any, text: str, **how: Any) -> list[int]:
+        seen.append(text)
+        return encode(self, text, **how)
+
+    monkeypatch.setattr(ChatEncoder, "_ids", watched)
+    method, config = METHODS[name]
+    outcome = Run(method, folder, tmp_path, config, score=ACTING, prompt=prompt).outcome()
+    assert outcome
+    asked = [text for text in seen if "where?" in text]
+    assert asked and all('"arguments": {"where": "up"}' in text for text in asked)
+    assert all("sky up" in text and '"calls"' not in text for text in asked)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -183,6 +208,9 @@ def test_a_demonstration_is_learned_but_for_what_the_tool_said(
     assert live.tokenizer.decode(own).count("<tool_call>") == 1 and own.count(2) == 2
     assert "sky up" in live.tokenizer.decode(ids)
     assert "sky up" not in live.tokenizer.decode(own)
+    with_steps = gold_row(live, replace(PROMPT, style="cot"), run.train[0], ACTING)
+    last = live.encode_reply("Answer: sky")
+    assert with_steps["labels"][-len(last) :] == last
     rows = trainer.feed.rows(1)
     inputs = trainer._prepare_inputs({"place": torch.arange(4)})
     loss = trainer.compute_loss(trainer.model, inputs).item()

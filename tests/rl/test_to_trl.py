@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from lm.tiny import write_tiny_model
 from rl.to_trl import to_trl
+from tasks.calculator import Calculator
 from tasks.inflection import Inflection
 from tasks.types import Prompt, TaskError
 
@@ -62,3 +64,16 @@ def test_another_prompt_and_bad_input() -> None:
     assert reward(prompts=[""], completions=[said], example_id=[dataset[0]["example_id"]]) == [1.0]
     with pytest.raises(TaskError, match="inflexion"):
         to_trl("inflexion")
+
+
+def test_tools_are_refused_in_one_line() -> None:
+    with pytest.raises(TaskError, match=r"has tools.*to_react") as error:
+        to_trl("calculator", limit=2)
+    assert "\n" not in str(error.value)
+    bare = replace(Prompt.of(Calculator()), tools=())
+    dataset, reward = to_trl("calculator", limit=2, prompt=bare)
+    row = dataset[0]
+    said = [[{"role": "assistant", "content": row["answer"]}]]
+    assert reward([row["prompt"]], said, example_id=[row["example_id"]]) == [1.0]
+    with pytest.raises(TaskError, match="to_trl: takes texts only"):
+        to_trl("digit-image", limit=2)

@@ -19,6 +19,17 @@ SECRET = Path(os.environ.get("TASKLIFT_SECRET", "/etc/hostname"))
 TESTS = "assert add(1, 2) == 3\nassert add('SECRET-IN-THE-TESTS', '!') == 'SECRET-IN-THE-TESTS!'\n"
 SANDBOX = Sandbox(Limits(seconds=4, cpu_seconds=2))
 
+PUT = """
+import json, os, time
+def put(reply):
+    data = json.dumps(reply).encode()
+    for fd in range(3, 64):
+        try:
+            os.write(fd, len(data).to_bytes(4, 'big') + data)
+        except OSError:
+            pass
+"""  # speaks to the checker in the harness's place
+
 HOSTILE: dict[str, tuple[str, str]] = {
     # harm
     "fork bomb": ("too_many_processes", "import os\nwhile True:\n os.fork()"),
@@ -126,6 +137,16 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "kills itself": ("crashed", "import os\nos.kill(os.getpid(), 9)"),
     "stops itself": ("timeout", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"),
     "kills its group": ("crashed", "import os\nos.killpg(0, 9)"),
+    "signals to its guard": (
+        "timeout",
+        "import os\nwhile True:\n for n in range(1, 65):\n  try:\n   os.kill(1, n)\n"
+        "  except OSError:\n   pass",
+    ),
+    "limits for its guard": (
+        "forbidden",
+        "import resource\nresource.prlimit(1, resource.RLIMIT_CPU, (0, 0))",
+    ),
+    "takes all processors": ("forbidden", "import os\nos.sched_setaffinity(0, range(2))"),
     "aborts": ("crashed", "import os\nos.abort()"),
     "null pointer": ("crashed", "import ctypes\nctypes.string_at(0)"),
     "daemon": (
@@ -183,6 +204,49 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "  m.encode = lambda v: {'opaque': 'x'}\n  m.send.__globals__['json'] = json\n"
         "def add(a, b):\n return 0",
     ),
+    "forged: no failure": (
+        "wrong_result",
+        PUT + "put({'value': 0, 'failure': None})\ntime.sleep(9)",
+    ),
+    "forged: no failure when asked": (
+        "wrong_result",
+        PUT + "def add(a, b):\n put({'value': 0, 'failure': None})\n time.sleep(9)",
+    ),
+    "forged: a string": ("wrong_result", PUT + "put('value failure')\ntime.sleep(9)"),
+    "forged: a list of failures": (
+        "wrong_result",
+        PUT + "put({'value': 0, 'failure': ['x']})\ntime.sleep(9)",
+    ),
+    "forged: failure of its own": (
+        "wrong_result",
+        PUT + "put({'failure': 'none', 'error': '', 'message': ''})\ntime.sleep(9)",
+    ),
+    "forged: half a failure": ("wrong_result", PUT + "put({'failure': 'raised'})\ntime.sleep(9)"),
+    "forged: a verdict": (
+        "wrong_result",
+        PUT + "put({'failure': None, 'detail': '', 'passed': 2, 'tried': 2})\ntime.sleep(9)",
+    ),
+    "forged: the end of the tests": (
+        "wrong_result",
+        PUT + "def add(a, b):\n put({'value': None, 'done': True})\n time.sleep(9)",
+    ),
+    "forged: refused": (
+        "wrong_result",
+        PUT + "put({'failure': 'refused', 'error': '', 'message': ''})\ntime.sleep(9)",
+    ),
+    "forged: too large a number": (
+        "wrong_result",
+        PUT + "def add(a, b):\n put({'value': {'float': 10**400}})\n time.sleep(9)",
+    ),
+    "forged: an object of no name": (
+        "wrong_result",
+        PUT + "def add(a, b):\n put({'value': {'opaque': 7}})\n time.sleep(9)",
+    ),
+    "forged: answers before they are asked for": (
+        "wrong_result",
+        PUT + "for _ in range(9):\n put({'value': None})\ntime.sleep(9)",
+    ),
+    "raises what ends a loop": ("raised", "def add(a, b):\n raise StopIteration"),
     "huge value": ("output_flood", "def add(a, b):\n return 'x' * 10**8"),
     "deep value": (
         "wrong_result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -165,3 +166,18 @@ def test_a_demonstration_is_right() -> None:
     for example in TASK.split("dev"):
         call, last = TASK.demonstration(example)
         assert TASK.score_transcript(example, [*told(dict(call)), last]).correct
+
+
+def test_no_digit_is_lost_without_a_word() -> None:
+    assert calculator("12345678901.5 * 1") == "12345678901.5"
+    assert calculator("1234567.891 * 1") == "1234567.891"
+    assert calculator("0.1 + 0.2") == "0.3"
+
+
+@pytest.mark.parametrize("expression", ["1if 1else 2", "1()", "0x1for x in 1"])
+def test_what_a_model_writes_warns_nobody(expression: str) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError):
+            calculator(expression)
+    assert not told

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent
 
 import pytest
 
@@ -107,6 +108,21 @@ def test_mutants_of_canonical_solutions_get_the_verdict_of_the_package():
     assert 5 < sum(mine for mine, _ in verdicts) + 5 < len(rows)  # some pass, most do not
 
 
+def first_word_is_a_programs(problem: Mapping[str, str]) -> bool:
+    return problem["canonical_solution"].strip().startswith(("def ", "import ", "from ", "class "))
+
+
+def test_a_stripped_body_is_a_body_whatever_it_begins_with():
+    """17 canonical solutions begin with an import or a function of their own."""
+    problems = [p for p in PROBLEMS.values() if first_word_is_a_programs(p)]
+    assert len(problems) > 10
+    scores = [TASK.score(EXAMPLES[p["task_id"]], p["canonical_solution"].strip()) for p in problems]
+    assert [s.failure for s in scores] == [None] * len(problems)
+    dedented = [f"```python\n{dedent(p['canonical_solution'])}```" for p in problems[:3]]
+    for problem, text in zip(problems, dedented, strict=False):
+        assert TASK.score(EXAMPLES[problem["task_id"]], text).correct
+
+
 COMPLETIONS = {
     "the body alone": (BODY, True),
     "nothing": ("    pass\n", False),
@@ -128,6 +144,16 @@ def test_bare_completions_get_the_verdict_of_the_package(name: str):
     assert verdict == (right, right)
 
 
+FORGES = """```python
+import json, os, time
+reply = json.dumps({'value': 0, 'failure': None}).encode()
+for fd in range(3, 64):
+    try:
+        os.write(fd, len(reply).to_bytes(4, "big") + reply)
+    except OSError:
+        pass
+time.sleep(1)
+```"""
 ANSWERS = {
     "the gold": (CLOSE.answer, None),
     "in a fence": (f"Here it is:\n```python\n{CLOSE.answer}\n```\nIt compares pairs.", None),
@@ -140,6 +166,20 @@ ANSWERS = {
         None,
     ),
     "without the import it needs": (CLOSE.answer.replace("from typing import List", ""), None),
+    "a lambda": (
+        "has_close_elements = lambda n, t: any("
+        "abs(a - b) < t for i, a in enumerate(n) for b in n[:i])",
+        None,
+    ),
+    "another function behind an import": (
+        "from typing import List\n\ndef close(numbers):\n    return True\n",
+        "no_function",
+    ),
+    "forges a reply": (FORGES, "wrong_result"),
+    "forges a reply that is none": (
+        FORGES.replace("{'value': 0, 'failure': None}", "'value failure'"),
+        "wrong_result",
+    ),
     "wrong": (WRONG, "wrong_result"),
     "raises": (WRONG.replace("return True", "return numbers[99]"), "raised"),
     "prose": ("Compare all pairs of numbers.", "syntax_error"),

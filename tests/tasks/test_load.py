@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -235,6 +236,32 @@ def test_hash_and_source_follow_the_files_and_open_no_split(write, monkeypatch):
     assert task_hash(load_task(path)) != first
 
 
+@pytest.mark.parametrize("change", ["turns", "signature", "docstring"])
+def test_hash_covers_tools_wherever_they_are_from(change):
+    task = load_task("calculator")
+    first = task_hash(task)
+
+    def calculator(expression: str) -> str:
+        """Works out an arithmetic expression.
+
+        Args:
+            expression: such as 12 * (3 + 4)
+        """
+        return ""
+
+    tools: Any = {"tools": (calculator,), "max_turns": 3}
+    same = type("Same", (type(task),), tools)()
+    if change == "turns":
+        same.max_turns = 9
+    elif change == "signature":
+        calculator.__annotations__["expression"] = int
+    else:
+        calculator.__doc__ = "Does sums."
+    plain = type("Same", (type(task),), {})()
+    assert task_hash(same) != task_hash(plain) == task_hash(type("Same", (type(task),), {})())
+    assert task_hash(load_task("calculator")) == first
+
+
 def test_hash_covers_data_yaml_and_the_file_of_a_function(write, tmp_path):
     rows = "input,answer\n" + "".join(f"q{n},a\n" for n in range(9))
     write("rows.csv", rows)
@@ -317,10 +344,11 @@ def test_a_subclass_is_a_task():
 
 
 def test_every_built_in_stands_in_the_documentation(root):
-    pages = [root / "README.md", *(root / "docs").glob("*.md")]
-    told = "".join(page.read_text(encoding="utf-8") for page in pages)
+    table = (root / "docs" / "known-tasks.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     for name in tasks.load.BUILT_INS:
-        assert f"`{name}`" in told, name
+        assert any(f"`{name}`" in row for row in rows), name
+    told = table + (root / "docs" / "adapters.md").read_text(encoding="utf-8")
     assert all(f"`{family}:" in told for family in tasks.load.FAMILIES)
 
 

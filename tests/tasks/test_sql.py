@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks import sql_shop
 from tasks.check import check_task
 from tasks.sql import Sql, query
 from tasks.sql_questions import KINDS
-from tasks.sql_reader import ROWS, Refused, read
+from tasks.sql_reader import ROWS, Refused, _like, read
 from tasks.sql_shop import TABLES, shop
 from tasks.tools import Toolbox, calling
 from tasks.types import Example
@@ -150,6 +154,10 @@ FORBIDDEN = [
     "SELECT load_extension('x')",
     "SELECT * FROM json_each('[1]')",
     "BEGIN",
+    "EXPLAIN SELECT 1",
+    "/* x */ explain query plan SELECT 1",
+    "REINDEX",
+    "SELECT replace('a', 'a', 'b')",
     "SAVEPOINT x",
     "SELECT random()",
     "SELECT datetime('now')",
@@ -167,8 +175,10 @@ def test_all_but_reading_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match="not allowed"):
-        query(sql)
+        read(shop(), TABLES, sql)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(Refused, match="not allowed"):
+        query(sql)
     assert query("SELECT COUNT(*) FROM customers") == "120"
 
 
@@ -208,7 +218,9 @@ def test_queries_know_no_clock() -> None:
 def test_long_results_are_cut() -> None:
     lines = query("SELECT name FROM customers").splitlines()
     assert len(lines) == ROWS + 1 and lines[-1] == "(more rows)"
-    assert len(query("SELECT sql || sql || sql FROM sqlite_master WHERE name = 'orders'")) <= 200
+    assert len(query("SELECT sql || sql || sql FROM sqlite_master WHERE name = 'orders'")) <= 201
+    assert query(f"SELECT '{'x' * 300}'") == f"{'x' * 200}…"
+    assert query(f"SELECT '{'x' * 200}'") == "x" * 200
     assert query("SELECT 1.0 / 3, NULL, x'00ff', 'a\nb'") == "0.3333333333 | NULL | 00ff | a b"
 
 
@@ -233,3 +245,106 @@ def test_demonstrations_are_right() -> None:
     for example in [*TEST, *TASK.split("dev")]:
         call, last = TASK.demonstration(example)
         assert TASK.score_transcript(example, [*told(dict(call)), last]).correct
+
+
+def doubling(levels: int) -> str:
+    steps = [f"a{i + 1} AS (SELECT x FROM a{i} UNION SELECT x FROM a{i})" for i in range(levels)]
+    return f"WITH a0 AS (SELECT 1 x), {', '.join(steps)} SELECT * FROM a{levels}"
+
+
+def flattened(sums: str, levels: int) -> str:
+    sql = "SELECT price x FROM products"
+    for _ in range(levels):
+        sql = f"SELECT {sums} x FROM ({sql})"
+    return sql
+
+
+LONG = "(SELECT " + "||".join(["'" + "a" * 100 + "'"] * 5) + " t)"
+GREEDY = {
+    "steps written into each other": doubling(18),
+    "columns written into each other": flattened("(((x+x)+(x+x))+((x+x)+(x+x)))+x", 8),
+    "long texts searched": (
+        f"SELECT COUNT(*) FROM items a, items b, {LONG} WHERE t||a.quantity LIKE "
+        f"'%{'a' * 97}b' OR t||b.quantity LIKE '%{'_a' * 48}b'"
+    ),
+    "long texts formatted": (
+        f"SELECT COUNT(strftime('{'%m' * 250}'||a.quantity, '2024-01-01')) FROM items a, items b"
+    ),
+    "a table sorted": (
+        f"SELECT t||a.quantity||b.quantity FROM items a, items b, {LONG} ORDER BY 1 DESC"
+    ),
+}
+
+
+def used(pid: int) -> tuple[float, float]:
+    """Seconds of CPU time of a process, and its peak memory in MB."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    peak = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+    return sum(map(int, ticks)) / 100, int(peak) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("kind", GREEDY)
+def test_no_query_takes_much_time_or_memory(kind: str) -> None:
+    query("SELECT 1")
+    process = sql_shop._worker._process
+    assert process is not None
+    before, _ = used(process.pid)
+    with pytest.raises(ValueError, match="ask for less"):
+        query(GREEDY[kind])
+    after, peak = used(process.pid)
+    assert after - before < 1.5 and peak < 100  # 0.2 s and 30 MB where this was written
+    assert query("SELECT COUNT(*) FROM customers") == "120"
+    assert process.poll() is None
+
+
+def test_a_worker_that_dies_is_an_error_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    query("SELECT 1")
+    process = sql_shop._worker._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(sql_shop, "SECONDS", 0.05)
+    with pytest.raises(ValueError, match="took too long; ask for less"):
+        query("SELECT 1")
+    monkeypatch.undo()
+    assert query("SELECT 1") == "1"
+
+
+def test_like_is_that_of_sqlite() -> None:
+    plain = sqlite3.connect(":memory:")
+    texts = [
+        "",
+        "a",
+        "A",
+        "ab",
+        "aab",
+        "a%b",
+        "a_b",
+        "\u00c4",
+        "\u00e4",
+        "axbxb",
+        "%",
+        "abab",
+        None,
+    ]
+    patterns = [
+        "",
+        "a",
+        "%",
+        "_",
+        "a%",
+        "%b",
+        "%a_b%",
+        "a\\%b",
+        "a\\_b",
+        "\\",
+        "\u00e4",
+        "%%",
+        None,
+    ]
+    for text, pattern in product([*texts, 12, 1.5], [*patterns, "1%", "_2"]):
+        wanted = plain.execute("SELECT ? LIKE ?, ? LIKE ? ESCAPE '\\'", [text, pattern] * 2)
+        ours = (_like(pattern, text), _like(pattern, text, "\\"))
+        assert wanted.fetchone() == ours, (text, pattern)
+    name = "Ada Haas"
+    assert query(f"SELECT name FROM customers WHERE name LIKE '{name[:5].lower()}%s'") == name

@@ -163,6 +163,15 @@ def test_a_task_with_tools_offers_them_in_its_prompt() -> None:
     assert score.of_transcript(example, [{"role": "assistant", "content": "fine"}]).correct
 
 
+@pytest.mark.parametrize("what", [{"malformed": "no end"}, {"tool_calls": [{"name": "look"}]}])
+def test_a_call_that_nobody_answered_is_no_answer(what: dict[str, Any]) -> None:
+    task = Weather()
+    [example] = task.split("train")
+    turn = {"role": "assistant", "content": example.answer}
+    assert task.score_transcript(example, [turn]).correct
+    assert not task.score_transcript(example, [{**turn, **what}]).correct
+
+
 def test_without_tools_in_the_prompt_there_are_none() -> None:
     prompt = Prompt("Say it.")
     assert toolboxes(scoring(Weather()), prompt, Weather().split("dev")) == [None]

@@ -126,6 +126,75 @@ def test_a_quote_that_is_never_closed_is_not_a_small_loss(tmp_path: Path) -> Non
     assert "a.csv:32" in refuse(path) and "31 of 61 lines" in refuse(path)
 
 
+def lines(count: int, delimiter: str) -> list[str]:
+    return [f"text number {n}{delimiter}{'ab'[n % 2]}{delimiter}c{n}" for n in range(count)]
+
+
+def joined(delimiter: str, body: list[str]) -> str:
+    return "\n".join([delimiter.join(("text", "label", "n")), *body]) + "\n"
+
+
+def test_quotes_that_mean_nothing_between_tabs_are_text(tmp_path: Path) -> None:
+    body = lines(100, "\t")
+    body[20], body[40], body[80] = '"' + body[20], '"Hi" she said\tb\tx', '"' + body[80]
+    path = write(tmp_path / "a.tsv", joined("\t", body))
+    assert [list(row.values()) for row in rows_of(path)] == [line.split("\t") for line in body]
+    assert "quotes as they stand" in read_source(str(path)).said
+
+
+def test_a_cell_of_several_lines_between_tabs_stays_one(tmp_path: Path) -> None:
+    body = [*lines(9, "\t"), '"one\ntwo ""three"""\tb\tx', '"a ""b"""\ta\ty']
+    rows = rows_of(write(tmp_path / "a.tsv", joined("\t", body)))
+    assert rows[-2:] == [
+        {"text": 'one\ntwo "three"', "label": "b", "n": "x"},
+        {"text": 'a "b"', "label": "a", "n": "y"},
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize("closed", ["start", "end"])
+def test_rows_that_a_quote_swallows_are_no_small_loss(
+    tmp_path: Path, delimiter: str, closed: str
+) -> None:
+    body = lines(1000, delimiter)
+    body[20] = '"' + body[20]
+    body[80] = (
+        '"' + body[80] if closed == "start" else body[80].replace(delimiter, f'"{delimiter}', 1)
+    )
+    source = read_source(str(write(tmp_path / "a.csv", joined(delimiter, body))))
+    assert len(source.records) == 939
+    assert "left out 61 lines" in source.said and "(at line 22)" in source.said
+    path = write(tmp_path / "b.csv", joined(delimiter, body[:100]))
+    assert "b.csv:22: the row here" in refuse(path) and "61 of 100 lines are lost" in refuse(path)
+
+
+def test_a_long_text_with_commas_is_one_cell(tmp_path: Path) -> None:
+    letter = '"Dear Anna,\nthanks, and bye,\nfor the tea, the cake, the rest,\nso long,\nBob"'
+    rows = rows_of(write(tmp_path / "a.csv", f"text,label\n{letter},a\nshort,b\n"))
+    assert len(rows) == 2 and rows[0]["text"] == letter.strip('"')
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    body = "".join(f"some words {n},{['pos', 'neg'][n % 2]}\n" for n in range(30))
+    assert 'a.csv:1: no header? "pos"' in refuse(write(tmp_path / "a.csv", body))
+    for header in ("text,pos", "words,kind"):  # a usual name, or no such value
+        assert len(rows_of(write(tmp_path / "a.csv", f"{header}\n{body}"))) == 30
+
+
+def test_a_header_that_may_be_data_is_told(tmp_path: Path) -> None:
+    pair = "the cat sat on the mat {0} times or more,le chat {0}\n"
+    said = read_source(str(write(tmp_path / "a.csv", "".join(map(pair.format, range(9)))))).said
+    assert 'line 1, "the cat sat' in said and "is it one?" in said
+    numbers = "".join(f"{n},{n * n}\n" for n in range(1, 9))
+    assert 'line 1, "1"' in read_source(str(write(tmp_path / "a.csv", numbers))).said
+    assert "is it one?" not in read_source(str(write(tmp_path / "a.csv", f"x,y\n{numbers}"))).said
+
+
+def test_a_header_in_the_middle_is_no_row(tmp_path: Path) -> None:
+    source = read_source(str(write(tmp_path / "a.csv", table(",") + table(","))))
+    assert len(source.records) == 6 and "left out 1 lines: the header again" in source.said
+
+
 BAD = {
     "empty.csv": ("", "empty; write a header"),
     "header.csv": ("text,label\n", "no rows"),

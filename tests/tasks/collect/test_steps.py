@@ -21,6 +21,7 @@ from tasks.collect.clean import (
 )
 from tasks.collect.cut import HOW, deal, parse_shares, sample
 from tasks.collect.guess import guess_scorer
+from tasks.collect.times import read_times
 from tasks.scorers import build_scorer
 from tasks.values import as_answers, as_text
 
@@ -141,6 +142,82 @@ def test_strata_are_as_frequent_in_each_split() -> None:
             assert abs(count - SHARES[split] * whole[stratum]) <= 2
 
 
+def test_a_group_is_one_however_it_is_spelled() -> None:
+    names = [
+        "Anna",
+        "anna",
+        "ANNA ",
+        "Bob",
+        "bob",
+        "Cid",
+        "\u00c9va",
+        "E\u0301VA",
+        "eva",
+        "\u00e9va",
+    ]
+    rows = [item(n, key=names[n % len(names)]) for n in range(200)]
+    dealt = deal(rows, SHARES, "group", 0)
+    keys = [{row.key.strip().casefold() for row in dealt[split]} for split in SPLITS]
+    keys = [{key.replace("e\u0301", "\u00e9") for key in split} for split in keys]
+    assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
+
+
+def test_own_splits_are_in_the_order_of_time_or_refused() -> None:
+    def rows(months: str) -> list[Item]:
+        days = [
+            (s, f"2026-0{m}-{1 + n:02}")
+            for s, m in zip(SPLITS, months, strict=True)
+            for n in range(9)
+        ]
+        return [item(n, key=day, split=split) for n, (split, day) in enumerate(days)]
+
+    assert deal(rows("159"), SHARES, "time", 0)
+    for months in ("951", "195", "519"):
+        with pytest.raises(TaskError, match=r"is later than .* as the source has them"):
+            deal(rows(months), SHARES, "time", 0)
+    late = [replace(row, split="train" if row.split == "dev" else row.split) for row in rows("195")]
+    with pytest.raises(TaskError, match=r'of dev \("2026-09-\d\d"\) is later than .* of test'):
+        deal(late, SHARES, "time", 0)
+
+
+DAYS = [(day, month) for month in range(1, 7) for day in (1, 5, 9, 12, 13, 20, 28)]
+SPELLED = {
+    "{0:02}/{1:02}/2026": DAYS,
+    "{1}/{0}/2026 10:00": DAYS,
+    "{0}-{1}-26": DAYS,
+    "{0:02}.{1:02}.2026, 10:00": DAYS,
+    "{0}.{1}.26": [(day, month) for day, month in DAYS if day < 13],
+    "2026/{1}/{0}": DAYS,
+    "{0} March 2026": [(day, 3) for day in range(1, 29)],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_all_dates_of_a_column_are_read_in_one_way(spelling: str) -> None:
+    days = SPELLED[spelling]
+    times = read_times({str(n): spelling.format(*day) for n, day in enumerate(days)})
+    wanted = sorted(range(len(days)), key=lambda n: days[n][::-1])
+    assert sorted(range(len(days)), key=lambda n: times[str(n)]) == wanted
+
+
+def test_dates_that_can_be_read_in_two_ways_are_refused() -> None:
+    def read(*texts: str) -> dict[str, float]:
+        return read_times({f"r{n}": text for n, text in enumerate(texts)})
+
+    with pytest.raises(
+        TaskError, match=r'such as "01/02/2026", may have the day or the month first'
+    ):
+        read("01/02/2026", "02/01/2026")
+    with pytest.raises(TaskError, match="the day neither always before the month"):
+        read("13/02/2026", "02/13/2026")
+    with pytest.raises(TaskError, match='r1: the time is "2026-13-02"'):
+        read("2026-01-02", "2026-13-02")
+    assert list(read("01/01/2026", "02/02/2026", "2026-03-01").values()) == sorted(
+        read("01/01/2026", "02/02/2026", "2026-03-01").values()
+    )
+    assert read("31/12/99", "01/01/01")["r0"] < 1e9 < read("31/12/99", "01/03/05")["r1"]
+
+
 def test_many_small_strata_do_not_add_up_to_another_share() -> None:
     rows = [item(n, stratum=f"label {n % 77}") for n in range(77 * 4)]
     dealt = deal(rows, SHARES, "random", 0)
@@ -194,6 +271,11 @@ def test_bad_splits_are_one_line() -> None:
     rows = [item(n, key="same", split=SPLITS[n % 3]) for n in range(9)]
     with pytest.raises(TaskError, match='the group "same" stands in train and dev'):
         deal(rows, SHARES, "group", 0)
+    rows = [
+        item(n, key="Anna "[:4].upper() if n % 2 else "Anna", split=SPLITS[n % 3]) for n in range(9)
+    ]
+    with pytest.raises(TaskError, match='the group "anna" stands in train and dev'):
+        deal(rows, SHARES, "group", 0)
     for text in ("0.5,0.5", "a,b,c", "1,0,1", "nan,1,1", "inf,1,1"):
         with pytest.raises(TaskError, match="three shares"):
             parse_shares(text)
@@ -212,6 +294,10 @@ GOLD = {
     "f1": [f"It is the answer of row {n}, in a sentence." for n in range(30)],
     "json": [f'{{"name": "n{n}", "count": {n}}}' for n in range(30)],
     "regex": [f"AB-{1000 + n}/x" for n in range(30)],
+    "regex of codes": [f"{501 * n:05}" for n in range(30)],
+    "exact codes": [f"0{n}" for n in range(0, 300, 7)],
+    "regex and a note": [f"{10 + n},5{n % 10}" for n in range(30)],
+    "exact and a note": [f"{n},5{n}" for n in range(30)],
 }
 
 
@@ -219,12 +305,28 @@ GOLD = {
 def test_the_scorer_suits_the_answers(name: str) -> None:
     rows = [item(n, answer=answer) for n, answer in enumerate(GOLD[name])]
     guess = guess_scorer(rows)
-    assert guess.scorer == name and guess.why
+    case, name = name, name.split()[0]
+    assert guess.scorer == name and guess.why and bool(guess.note) == ("note" in case)
     assert guess_scorer(rows, name).scorer == name
     scorer = build_scorer(guess.scorer, guess.choices, guess.pattern)
-    assert all(scorer([answer], answer).correct for answer in GOLD[name])
+    assert all(scorer([answer], answer).correct for answer in GOLD[case])
     if name not in ("choice", "f1"):  # whose instruction names the labels
         assert not any(answer in guess.instruction for answer in GOLD[name])
+
+
+def test_a_code_is_not_its_number() -> None:
+    codes = [f"{501 * n:05}" for n in range(30)]
+    guess = guess_scorer([item(n, answer=code) for n, code in enumerate(codes)])
+    scorer = build_scorer(guess.scorer, guess.choices, guess.pattern)
+    assert scorer(["00501"], "It is 00501.").correct and not scorer(["00501"], "501").correct
+
+
+def test_a_decimal_comma_is_told_and_never_read_as_a_number() -> None:
+    rows = [item(n, answer=f"{n},5{n}") for n in range(30)]
+    assert '"0,50" is compared as text' in guess_scorer(rows).note
+    with pytest.raises(TaskError, match='scorer number: "0,50" has a decimal comma'):
+        guess_scorer(rows, "number")
+    assert guess_scorer([item(n, answer=f"{n},250") for n in range(30)]).scorer == "number"
 
 
 def test_reasoning_that_ends_with_a_number() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 
 from tasks.known.gsm8k import final_number
@@ -93,7 +95,43 @@ def test_scores_equal_those_of_math_verify(task, gold):
 
 def test_where_we_read_more_than_math_verify(task):
     """GSM8K's own mark, powers of ten, brackets; and where less: a formula is no number."""
+    read_less = "144/2|#### 5/8|The answer is 5 / 8|2+70|#### 75 - 3|\\boxed{\\frac{5}{8}}|20-30"
     read = {"#### 72 in 3 days": 72, "####72": 72, "7.2e1": 72, "(72)": 72, "\\$72": 72}
     for text, number in read.items():
         assert final_number(text) == (number, False)
-    assert final_number("144/2") == (2, False)
+    for text in read_less.split("|"):
+        assert final_number(text) is None
+
+
+MINUS = "\u2212"
+UNLIKE_FIVE = {
+    f"#### {MINUS}5": -5,
+    f"The answer is {MINUS}5": -5,
+    "#### - 5": -5,
+    f"#### {MINUS} $5": -5,
+    "It is -$5": -5,
+    f"\\boxed{{{MINUS} 5}}": -5,
+    "#### .5": 0.5,
+    "The answer is .5": 0.5,
+    "#### 5e3": 5000,
+    "#### 5/8": None,
+    "#### 5 - 3 = 2": 2,
+}
+
+
+@pytest.mark.parametrize("text", UNLIKE_FIVE)
+def test_a_sign_a_point_and_a_power_belong_to_the_number(task, text):
+    number = UNLIKE_FIVE[text]
+    assert final_number(text) == (None if number is None else (number, False))
+    example = task.build({"question": "?", "answer": "So.\n#### 5"}, "x")
+    assert not task.score(example, text).correct
+    assert task.score(example, "#### 2 + 3 = 5").correct
+
+
+@pytest.mark.parametrize(
+    "text", ["#" * 100_000, "answer:" * 14_000, "####5" * 20_000, "1-" * 50_000]
+)
+def test_no_text_takes_long(text):
+    started = process_time()
+    final_number(text)
+    assert process_time() - started < 0.7

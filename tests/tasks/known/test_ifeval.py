@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from time import process_time
 
 import pytest
 
 from tasks.known import ifeval_rules
-from tasks.known.ifeval_rules import FAMILIES, RULES
+from tasks.known.ifeval_rules import FAMILIES, RULES, follows_loosely
 from tasks.load import load_task
 from tests.tasks.known.passing import assert_checks, assert_class, assert_survives
 
@@ -110,3 +111,24 @@ def test_features(task, tea):
 
 def test_hostile_texts(task, tea):
     assert_survives(task, tea, examples=10)
+
+
+@pytest.mark.parametrize("text", ["*" * 20_000, "*.\n" * 6_600, "*Ab.\n" * 4_000, "*AB.\n" * 4_000])
+@pytest.mark.parametrize("relation", ["at least", "less than"])
+def test_thousands_of_sentences_take_no_time(text, relation):
+    given = {"num_sentences": 30, "capital_frequency": 30}
+    given |= {"relation": relation, "capital_relation": relation}
+    rules = ("length_constraints:number_sentences", "change_case:capital_word_frequency")
+    for rule in rules:
+        follows_loosely(rule, given, "Once, for the imports.")
+    started = process_time()
+    for rule in rules:
+        follows_loosely(rule, given, text)
+    assert process_time() - started < 1.5
+
+
+def test_capitals_are_counted_where_words_are_cut():
+    rule, given = "change_case:capital_word_frequency", {"capital_relation": "at least"}
+    for text, count in {"'Tis so": 0, "In't it": 1, "CANnot": 1, "A B cD": 2, "Ab Cd": 0}.items():
+        assert ifeval_rules.follows(rule, given | {"capital_frequency": count}, text)
+        assert not ifeval_rules.follows(rule, given | {"capital_frequency": count + 1}, text)

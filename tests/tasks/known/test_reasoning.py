@@ -31,10 +31,9 @@ def test_there_are_more_than_ninety():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gold_is_right_and_garbage_is_not(name):
-    size = 60 if name == "acre" else 10  # few of its questions are all nearly the same
-    task = load_task(f"reasoning:{name},size={size}")
+    task = load_task(f"reasoning:{name},size=20")
     examples = [example for split in SPLITS for example in task.split(split)]
-    assert len(examples) >= 6 and len({e.id for e in examples}) == len(examples)
+    assert len(examples) >= 12 and len({e.id for e in examples}) == len(examples)
     assert find_overlaps({split: task.split(split) for split in SPLITS}) == []
     for example in examples:
         if name not in WITHOUT_GOLD:
@@ -64,7 +63,7 @@ def test_hostile_texts(sums):
 
 
 def test_partial_scores_are_kept():
-    task = Reasoning("reasoning:spell_backward,size=10")
+    task = Reasoning("reasoning:spell_backward,size=20")
     example = task.split("train")[0]
     almost = example.answer[:-1] + ("x" if example.answer[-1] != "x" else "y")
     assert 0.1 < task.score(example, almost).value < 1
@@ -72,24 +71,41 @@ def test_partial_scores_are_kept():
 
 
 def test_a_scorer_that_raises_is_data():
-    task = Reasoning("reasoning:prime_factorization,size=10")
+    task = Reasoning("reasoning:prime_factorization,size=20")
     assert_class(task, task.split("train")[0], "three times four", "unreadable")
 
 
 def test_a_scorer_that_takes_too_long_is_data(monkeypatch):
-    task = Reasoning("reasoning:countdown,size=10")
+    task = Reasoning("reasoning:simple_integration,size=20")
     example = task.split("train")[0]
-    monkeypatch.setattr("tasks.known.reasoning.SECONDS", 2.0)
     task.score(example, "1")
-    assert_class(task, example, "9**9**9**9", "timeout")
+    monkeypatch.setattr("tasks.known.reasoning.SECONDS", 1.0)
+    assert_class(task, example, "(x+1)**90*(x+2)**90", "timeout")
+    monkeypatch.setattr("tasks.known.reasoning.SECONDS", 5.0)
     assert task.score(example, example.answer).correct
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("countdown", "9**9**9**9"),
+        ("simple_integration", "9**(9**9)"),
+        ("string_insertion", "1<<(1<<33)"),
+    ],
+)
+def test_a_number_of_a_million_digits_is_refused_at_once(name, text, monkeypatch):
+    task = Reasoning(f"reasoning:{name},size=20")
+    example = task.split("train")[0]
+    task.score(example, "1")
+    monkeypatch.setattr("tasks.known.reasoning.SECONDS", 1.0)
+    assert task.score(example, text).failure in ("wrong", "unreadable")
 
 
 @pytest.mark.parametrize(
     "name", ["string_insertion", "countdown", "simple_integration", "n_queens"]
 )
 def test_what_a_model_wrote_is_never_run(name, tmp_path: Path):
-    task, mark = Reasoning(f"reasoning:{name},size=10"), tmp_path / "mark"
+    task, mark = Reasoning(f"reasoning:{name},size=20"), tmp_path / "mark"
     example = task.split("train")[0]
     for code in (
         f"open({str(mark)!r}, 'w')",
@@ -105,7 +121,21 @@ def test_guards_let_honest_answers_through():
     assert guarded_eval(" [[0, 1], [2]]") == [[0, 1], [2]]
     assert guarded_eval("(0x1f + 2) * 3") == 99
     assert str(guarded_parse("3*x**2 + exp(x)/2 - sqrt(2)")) == "3*x**2 + exp(x)/2 - sqrt(2)"
-    for text in ("9**9**9", "abs(1)", "().__class__", "[i for i in [1]]", "'a' 'b' or open"):
+    assert str(guarded_parse("(x + 1)**12 + 2**x**2 - x**(1/2)"))
+    assert guarded_eval("0xff << 64 >> 3") == 0xFF << 61
+    towers = ("9**9**9**9", "9**(9**9)", "(9**999)**999", "9**-9**9", "x**9**9**9", "(2*x)**99999")
+    for text in (*towers, "9**(x*9**9**9)", "-" * 1900 + "1", "x**9**9 + ("):
+        with pytest.raises(ValueError):
+            guarded_parse(text)
+    for text in (
+        "9**9**9",
+        "1<<(1<<33)",
+        "1<<99999",
+        "abs(1)",
+        "().__class__",
+        "[i for i in [1]]",
+        "'a' 'b' or open",
+    ):
         with pytest.raises(ValueError):
             guarded_eval(text)
     for text in ("x.func", "open('a')", "lambda: 0", "x__y", "'a'", "[1]", "print(1)"):
@@ -114,9 +144,9 @@ def test_guards_let_honest_answers_through():
 
 
 def test_rewards_without_an_answer_are_closed():
-    halting = Reasoning("reasoning:game_of_life_halting,size=10")
+    halting = Reasoning("reasoning:game_of_life_halting,size=20")
     assert not halting.score(halting.split("train")[0], "whatever").correct
-    integral = Reasoning("reasoning:simple_integration,size=10")
+    integral = Reasoning("reasoning:simple_integration,size=20")
     example = integral.split("train")[0]
     assert not integral.score(example, f"Integral({example.meta['integrand']}, x)").correct
 
@@ -137,7 +167,7 @@ def test_another_seed_asks_other_questions_and_size_counts_all_splits():
         ("reasoning:chain_sum,max_term=3", 'did you mean "max_terms"'),
         ("reasoning:chain_sum,min_terms=5,max_terms=2", "refuses these options"),
         ("reasoning:chain_sum,max_terms", '"max_terms" is no option'),
-        ("reasoning:chain_sum,size=2", "from 10 on"),
+        ("reasoning:chain_sum,size=19", "from 20 on"),
     ],
 )
 def test_each_mistake_gets_one_line(name, words):
