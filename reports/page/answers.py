@@ -148,6 +148,8 @@ def _answers(
         "tokens": frame["completion_tokens"].tolist(),
         "prompt_tokens": frame["prompt_tokens"].tolist(),
     }
+    if "transcript" in frame and frame["transcript"].notna().any():
+        found["transcript"] = texts.codes(frame["transcript"])
     score = frame["score"].to_numpy(dtype=float)
     if not bool(((score == 0) | (score == 1)).all()) or (score != frame["correct"]).any():
         found["score"] = [round(value, 6) for value in score.tolist()]

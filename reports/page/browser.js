@@ -214,7 +214,22 @@ function givenAt(evaluation, row, at) {
   if (answer && whole.trim() !== answer.trim()) {
     made.append(el("details", { className: "fold" }, el("summary", {}, "The whole answer"), block(whole)));
   }
+  const turns = evaluation.transcript ? text(evaluation.transcript[row]) : "";
+  if (turns) made.append(conversation(JSON.parse(turns)));
   if (text(evaluation.feedback[row])) made.append(block(text(evaluation.feedback[row]), "text soft small"));
+  return made;
+}
+
+/** What the model and its tools said to each other. */
+function conversation(turns) {
+  const results = turns.filter((turn) => turn.role === "tool");
+  const calls = `${results.length} ${results.length === 1 ? "call" : "calls"}`;
+  const made = el("details", { className: "fold" }, el("summary", {}, `The conversation, ${calls}`));
+  for (const turn of turns) {
+    const isTool = turn.role === "tool", name = isTool ? `tool ${brief(turn.name || "", 40)}` : "model";
+    const said = turn.error ? `${name} (${brief(turn.error, 40)})` : name;
+    made.append(el("div", { className: `message ${isTool ? "tool" : "assistant"}` }, el("b", {}, said), block(turn.content || "")));
+  }
   return made;
 }
 

@@ -217,6 +217,27 @@ def test_a_click_on_a_ribbon_lists_its_examples(rich: Path, chromium: Any) -> No
         assert shown.quiet(), shown.errors
 
 
+def test_a_conversation_with_tools(rich: Path, chromium: Any) -> None:
+    path = rich / "evals" / "E1" / "records.parquet"
+    rows = read_records(path)
+    told = [
+        {"role": "assistant", "content": "<tool_call>" + HOSTILE["script"]},
+        {"role": "tool", "name": "look", "content": HOSTILE["closed"], "error": "tool_error"},
+        {"role": "assistant", "content": rows[2].text},
+    ]
+    rows[2] = replace(rows[2], transcript=json.dumps(told))
+    write_records(path, rows)
+    with opened(chromium, written(rich), f"#ex={rows[2].example_id}") as shown:
+        page = shown.page
+        page.click("#one summary:has-text('The conversation, 1 call')")
+        said = [
+            block.inner_text() for block in page.query_selector_all("#one details[open] .message")
+        ]
+        assert len(said) == 3 and said[0].startswith("model\n<tool_call><script>")
+        assert said[1].startswith("tool look (tool_error)\n</script>")
+        assert page.evaluate("window.pwned") is None and shown.quiet(), shown.errors
+
+
 def test_everything_is_reached_by_keyboard(rich: Path, chromium: Any) -> None:
     with opened(chromium, written(rich)) as shown:
         page = shown.page
