@@ -147,6 +147,7 @@ def write_run(folder: Path, size: Size) -> Path:
     for i, (stages, rate) in enumerate(ARMS.values()):
         _write(folder / "evals" / f"E{i}", {"ledger.json": Ledger().to_json(), "DONE": ""})
         answers = shared | _answers(draw, size, rate)
+        answers["transcript"] = pa.nulls(len(answers["score"]))  # no tools
         pq.write_table(
             pa.table([answers[name] for name in SCHEMA.names], schema=SCHEMA),
             folder / "evals" / f"E{i}" / "records.parquet",
