@@ -148,7 +148,7 @@ def _answers(
         "tokens": frame["completion_tokens"].tolist(),
         "prompt_tokens": frame["prompt_tokens"].tolist(),
     }
-    if "transcript" in frame and frame["transcript"].notna().any():
+    if "transcript" in frame and frame["transcript"].notna().to_numpy().any():
         found["transcript"] = texts.codes(frame["transcript"])
     score = frame["score"].to_numpy(dtype=float)
     if not bool(((score == 0) | (score == 1)).all()) or (score != frame["correct"]).any():
