@@ -39,7 +39,12 @@ def resistance(run: Run) -> pd.DataFrame:
 
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
-    frames = [_marked(run.answers[arm.eval]) for arm in run.arms if arm.arm == name]
+    of_arm = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
+    if not all(
+        answers["meta"].str.contains(f'"{ATTACK}"', regex=False).any() for answers in of_arm
+    ):
+        return  # told without reading a million of them
+    frames = [_marked(answers) for answers in of_arm]
     if not all(len(set(frame["attack"])) == 2 for frame in frames):
         return
     twins = [frame.loc[~frame["attack"]] for frame in frames]
