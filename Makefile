@@ -29,7 +29,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ppo_step $(BENCH)
 	$(BIN)/python -m benchmarks.evaluator $(BENCH)
 	$(BIN)/python -m benchmarks.prompt_search $(BENCH)
-	$(BIN)/python -m benchmarks.gpu $(BENCH)
+	$(BIN)/python -m benchmarks.gpu $(BENCH) --only greedy logprobs graph
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lm.packed_forward import causal_lm, head, hidden_states
 from lm.prefix_cache import Node
-from lm.row_cache import RowCache, read
+from lm.row_cache import RowCache, read, readers_of
 
 WIDER = 128  # tokens that rows may grow before a frame is too narrow
 EMPTIER = 4  # a frame is left when a row in so many is alive
@@ -45,7 +45,7 @@ class Frame:
         self.fed = torch.zeros(3, self.rows, dtype=torch.long, device=lines.device)
         self._all: set[Node] = set()
         self._some: dict[Node, Tensor] = {}
-        for node, readers in _readers(chains).items():
+        for node, readers in readers_of(chains).items():
             if len(readers) == len(chains):
                 self._all.add(node)
             else:
@@ -61,7 +61,7 @@ class Frame:
 
     def share(self, chains: Sequence[Sequence[Node]]) -> bool:
         """Rows have left or moved; False when the runs they read are not those of the frame."""
-        found = _readers(chains)
+        found = readers_of(chains)
         if found.keys() - self._all - self._some.keys():
             return False
         if any(len(found.get(node, ())) < len(chains) for node in self._all):
@@ -145,11 +145,3 @@ def _without_cast_cache() -> Any:
     on = torch.is_autocast_enabled("cuda")
     dtype = torch.get_autocast_dtype("cuda")
     return torch.autocast("cuda", dtype=dtype, enabled=on, cache_enabled=False)
-
-
-def _readers(chains: Sequence[Sequence[Node]]) -> dict[Node, list[int]]:
-    found: dict[Node, list[int]] = {}
-    for row, chain in enumerate(chains):
-        for node in chain:
-            found.setdefault(node, []).append(row)
-    return found

@@ -36,13 +36,9 @@ class RowCache:
 
     def share(self, chains: Sequence[Sequence[Node]]) -> None:
         """Say which runs each live row reads, from its first to its last."""
-        readers: dict[Node, list[int]] = {}
-        for row, chain in enumerate(chains):
-            for node in chain:
-                readers.setdefault(node, []).append(row)
         self.nodes = [
             (node, slice(0, len(chains)) if len(rows) == len(chains) else self._index(rows))
-            for node, rows in readers.items()
+            for node, rows in readers_of(chains).items()
         ]
 
     def step(self) -> RowCache:
@@ -82,6 +78,15 @@ class RowCache:
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(list(rows), device=self.device)
+
+
+def readers_of(chains: Sequence[Sequence[Node]]) -> dict[Node, list[int]]:
+    """By run the rows that read it, when row i reads the runs `chains[i]`."""
+    found: dict[Node, list[int]] = {}
+    for row, chain in enumerate(chains):
+        for node in chain:
+            found.setdefault(node, []).append(row)
+    return found
 
 
 def read(

@@ -25,11 +25,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
-from lm.packed_forward import (
-    allow_checkpointing,
-    allows_checkpointing,
-    has_attention_dropout,
-)
+from lm.packed_forward import allow_checkpointing, allows_checkpointing, has_attention_dropout
 from lm.ranks import gathered, own_part
 from lm.scoring import Scored, completion_logprobs
 from rl.data_parallel import DataParallel, mean_entropy, token_means

@@ -19,7 +19,7 @@ from typing import Any
 
 from tasks.scorers import read_number
 from tasks.text import MAX_CHARS, shorten
-from tasks.tools import Call, calling, calls_of, unanswered
+from tasks.tools import Call, calling, calls_of, misused, unanswered
 from tasks.types import Example, Score, SplitName, Task, Transcript
 
 SEED = 9
@@ -149,10 +149,8 @@ class Calculator(Task):
 
 
 def _classify(example: Example, calls: Sequence[Call], transcript: Transcript) -> str:
-    if unanswered(transcript):
-        return "malformed_call" if "malformed" in transcript[-1] else "too_many_calls"
-    if not calls:
-        return "no_call"
+    if failure := misused(transcript):
+        return failure
     if any(call.error is None and call.result == example.answer for call in calls):
         return "ignored_result"
     error = calls[-1].error

@@ -18,7 +18,7 @@ from tasks.scorers import read_number
 from tasks.sql_questions import questions
 from tasks.sql_shop import CITIES, PRODUCTS, SCHEMA, THINGS, ask
 from tasks.text import MAX_CHARS, fold, shorten
-from tasks.tools import Call, calling, calls_of, unanswered
+from tasks.tools import Call, calling, calls_of, misused, unanswered
 from tasks.types import Example, Score, SplitName, Task, Transcript
 
 CENT = 0.01  # numbers are right to this
@@ -87,10 +87,8 @@ class Sql(Task):
 
 
 def _classify(example: Example, calls: Sequence[Call], transcript: Transcript) -> str:
-    if unanswered(transcript):
-        return "malformed_call" if "malformed" in transcript[-1] else "too_many_calls"
-    if not calls:
-        return "no_call"
+    if failure := misused(transcript):
+        return failure
     if any(call.error is None and _says(example, call.result) for call in calls):
         said = _has_value(example, str(transcript[-1]["content"]))
         return "ignored_result" if said else "no_answer"

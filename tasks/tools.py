@@ -60,6 +60,14 @@ def unanswered(transcript: Transcript) -> bool:
     return bool(last.get("tool_calls")) or "malformed" in last
 
 
+def misused(transcript: Transcript) -> str | None:
+    """Why there is no answer that rests on a tool: `malformed_call` or `too_many_calls` where the
+    transcript ends with a call, `no_call` where it has none; else None."""
+    if unanswered(transcript):
+        return "malformed_call" if "malformed" in transcript[-1] else "too_many_calls"
+    return None if calls_of(transcript) else "no_call"
+
+
 def calling(name: str, /, **arguments: Any) -> dict[str, Any]:
     """A turn of the assistant with one call and no words, for `Task.demonstration`."""
     calls = [{"name": name, "arguments": arguments}]

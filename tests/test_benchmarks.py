@@ -50,7 +50,16 @@ def test_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert left.value.code == 0, printed
     assert "of 8 answers 8 equal generate's asked alone, 8 in a batch" in printed
-    assert "bar 0.0001 met" in printed and "64 greedy rows equal" in printed
+    assert "bar 0.0001" in printed and "64 greedy rows equal" in printed
+
+
+def test_gpu_checks_that_miss_their_bar_are_told_and_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "GAP", 0.0)
+    with pytest.raises(SystemExit) as left:
+        gpu.main(["--quick", "--only", "logprobs"])
+    assert left.value.code == 1 and "NOT MET" in capsys.readouterr().out
 
 
 def test_ppo_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,14 +19,13 @@ from tasks.adapters.scoring import (
     FAILURES,
     FORMAT_FAILURES,
     as_score,
-    empty,
-    failed,
+    judged,
     require,
     run_async,
 )
 from tasks.dealt import deal, features
 from tasks.source import import_file
-from tasks.text import MAX_CHARS, nearest, shorten
+from tasks.text import nearest, shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 
 PREFIX = "inspect:"
@@ -55,10 +54,7 @@ class InspectTask(Task):
         return _read(self._spelled)[0][name]
 
     def score(self, example: Example, text: str) -> Score:
-        text = text[:MAX_CHARS].encode("utf-8", "replace").decode()  # pydantic takes no surrogates
-        if not text.strip():
-            return empty(example)
-        try:
+        def judge(text: str) -> Score:
             sample = _read(self._spelled)[2][example.id]
             given = run_async(_judge(_load(self._spelled), sample, text))
             unread = given.answer is None or not str(given.answer).strip()
@@ -66,8 +62,8 @@ class InspectTask(Task):
             failure = "unreadable" if unread and value == 0.0 else ""
             said = given.explanation if given.explanation not in (None, text) else ""
             return as_score(example, text, value, said, failure)
-        except Exception as error:  # a scorer is anybody's code
-            return failed(text, error)
+
+        return judged(example, text, judge)
 
 
 def _value(value: Any) -> float:

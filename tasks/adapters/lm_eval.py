@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.adapters.scoring import FAILURES, FORMAT_FAILURES, as_score, empty, failed, require
+from tasks.adapters.scoring import FAILURES, FORMAT_FAILURES, as_score, judged, require
 from tasks.dealt import cut, deal
 from tasks.hub import offline_first
 from tasks.overlap import set_apart
-from tasks.text import MAX_CHARS, nearest, shorten
+from tasks.text import nearest, shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 
 PREFIX = "lm-eval:"
@@ -73,15 +73,12 @@ class LMEvalTask(Task):
         return self._task.config.generation_kwargs or {}
 
     def score(self, example: Example, text: str) -> Score:
-        text = text[:MAX_CHARS]
-        if not text.strip():
-            return empty(example)
-        try:
+        def judge(text: str) -> Score:
             answer, value = self._judge(self._splits[1][example.id], text)
             unread = "unreadable" if answer.strip() in ("", INVALID) else ""
             return as_score(example, answer, value, failure=unread)
-        except Exception as error:  # code of many hands
-            return failed(text, error)
+
+        return judged(example, text, judge)
 
     def _judge(self, doc: Any, text: str) -> tuple[str, float]:
         """What the filter leaves of a reply, and what the metric gives for it."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.util import find_spec
 from math import isfinite
 from typing import Any, TypeVar
 
-from tasks.text import contains, normalize, shorten
+from tasks.text import MAX_CHARS, contains, normalize, shorten
 from tasks.types import Example, Score, TaskError
 
 T = TypeVar("T")
@@ -49,14 +49,21 @@ def as_score(example: Example, text: str, value: float, said: str = "", failure:
     return Score(float(value), False, failure, why, shorten(text))
 
 
-def failed(text: str, error: BaseException) -> Score:
-    """The suite's scorer raised: data, and the reason with it."""
-    what = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
-    return Score(0.0, False, "scorer_error", f"{FAILURES['scorer_error']} {what}", shorten(text))
+def judged(example: Example, text: str, judge: Callable[[str], Score]) -> Score:
+    """What `judge` says of a text that is not empty, cut and of whole characters.
 
-
-def empty(example: Example) -> Score:
-    return Score(0.0, False, "empty", f"The answer is empty. The answer is {example.answer}.")
+    Where it raises, that is data: class `scorer_error`, and the reason.
+    """
+    text = text[:MAX_CHARS].encode("utf-8", "replace").decode()  # pydantic takes no surrogates
+    if not text.strip():
+        why = f"The answer is empty. The answer is {example.answer}."
+        return Score(0.0, False, "empty", why)
+    try:
+        return judge(text)
+    except Exception as error:  # a scorer is anybody's code
+        what = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
+        why = f"{FAILURES['scorer_error']} {what}"
+        return Score(0.0, False, "scorer_error", why, shorten(text))
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -20,14 +20,13 @@ from tasks.adapters.scoring import (
     FAILURES,
     FORMAT_FAILURES,
     as_score,
-    empty,
-    failed,
+    judged,
     require,
     run_async,
 )
 from tasks.dealt import deal, features
 from tasks.source import import_file
-from tasks.text import MAX_CHARS, shorten
+from tasks.text import shorten
 from tasks.types import Example, Score, SplitName, Task, TaskError
 
 PREFIX = "verifiers:"
@@ -57,17 +56,14 @@ class VerifiersTask(Task):
         return _read(self._spelled)[0][name]
 
     def score(self, example: Example, text: str) -> Score:
-        text = text[:MAX_CHARS].encode("utf-8", "replace").decode()  # pydantic takes no surrogates
-        if not text.strip():
-            return empty(example)
-        try:
+        def judge(text: str) -> Score:
             trace = run_async(_judge(_read(self._spelled)[1][example.id], text))
             given = [reward for reward in trace.rewards.values() if reward is not None]
             whole = sum(reward.weight for reward in given)
             said = ", ".join(f"{name} {r.score:g}" for name, r in trace.rewards.items() if r)
             return as_score(example, text, trace.reward / whole if whole else 0.0, said)
-        except Exception as error:  # a reward is anybody's code
-            return failed(text, error)
+
+        return judged(example, text, judge)
 
 
 async def _judge(task: Any, text: str) -> Any:
