@@ -18,7 +18,7 @@ from experiments import verbs
 from experiments.collect_options import add_collect
 from experiments.environment import pin_threads, stray_packages
 from experiments.errors import SpecError
-from lm.ranks import is_first_to_fail, world
+from lm.ranks import is_first_to_fail, let_the_first_speak, world
 from lm.types import ModelError
 from tasks.types import TaskError
 
@@ -312,6 +312,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def _say(line: str, code: int) -> int:
     if is_first_to_fail():
         print(f"tasklift: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    else:
+        let_the_first_speak()
     return code
 
 

@@ -8,6 +8,7 @@ first writes. In a single process every function here does the obvious thing wit
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # the first may optimize prompts for hours while the others wait
+SECONDS_TO_SPEAK = 20  # on a busy machine one process is that far behind another
 BUCKET = 1 << 24  # entries of gradients exchanged at a time
 
 _store: Any = None
@@ -87,6 +89,13 @@ def is_first_to_fail() -> bool:
     Others fail only because that one did; before they are joined all fail alike.
     """
     return is_first() if _store is None else _store.add("failures", 1) == 1
+
+
+def let_the_first_speak() -> None:
+    """Of processes that fail alike before they are joined, the others wait for the first to say
+    why and to go: a launcher ends all as soon as one has failed."""
+    if world() > 1 and _store is None and not is_first():
+        time.sleep(SECONDS_TO_SPEAK)
 
 
 def barrier() -> None:
