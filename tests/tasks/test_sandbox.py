@@ -211,7 +211,7 @@ def test_missing_walls_are_refused_unless_allowed_by_name():
         "print(json.dumps(said))"
     )
     assert told[0].startswith("sandbox: cannot isolate processes (unshare: EPERM), filesystem")
-    assert told[0].endswith("sandbox: {allow_missing: [processes, filesystem]}")
+    assert "sandbox: {allow_missing: [processes, filesystem]}" in told[0]
     assert told[1].startswith("sandbox: cannot isolate processes (unshare: EPERM)")
     assert told[2] == [None, "1\n", ["network", "syscalls"]]
 
