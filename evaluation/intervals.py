@@ -118,8 +118,11 @@ def tango(
 
     All differences that the score test of `tango_z` does not reject at -z or z.
     """
-    fixed_C, broken_C = np.atleast_1d(fixed).astype(float), np.atleast_1d(broken).astype(float)
-    return _lower(fixed_C, broken_C, n, z), -_lower(broken_C, fixed_C, n, z)
+    both = np.broadcast_arrays(np.atleast_1d(fixed), broken)
+    fixed_C, broken_C = (counts.astype(float) for counts in both)
+    first, second = np.concatenate([fixed_C, broken_C]), np.concatenate([broken_C, fixed_C])
+    lower_C, upper_C = np.split(_lower(first, second, n, z), 2)  # the upper end, seen from b
+    return lower_C, -upper_C
 
 
 def tango_z(fixed_C: np.ndarray, broken_C: np.ndarray, n: int, delta_C: np.ndarray) -> np.ndarray:

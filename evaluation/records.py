@@ -41,9 +41,14 @@ TEXT = pd.StringDtype("pyarrow", na_value=float("nan"))
 def write_records(path: Path, records: Iterable[EvalRecord]) -> None:
     """Write `records` to `path`, whole or not at all: a temporary name first, then a rename."""
     rows = [{name: _storable(value) for name, value in asdict(r).items()} for r in records]
+    write_columns(path, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def write_columns(path: Path, answers: pa.Table) -> None:
+    """The same of a table of `SCHEMA`. LZ4 is read in half the time of Parquet's usual Snappy."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+        pq.write_table(answers, temporary, compression="lz4")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

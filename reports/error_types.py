@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,15 @@ MOST_EXAMPLES = 10_000  # looked at for subgroups: more would find what is too s
 MOST_READ = 2_000  # of them, those whose answers are read for clusters
 SHOWN = 3
 ALL = "all"
+READ = ["example_id", "sample", "correct", "failure", "inputs", "meta", "gold", "answer", "text"]
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
+
+    The frames have the columns `READ`.
 
     `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
     `examples`. Of an example that an arm answered more often at one seed, the first `samples` were
@@ -71,7 +75,8 @@ def find(run: Run, arm: str | None = None) -> Found:
     if name not in run.arm_names:
         raise ReportError(f"no arm {name!r} in {run.path}; it has {', '.join(run.arm_names)}")
     keys = [seed.eval for seed in run.arms if seed.arm == name]
-    ids = sorted(set().union(*(run.answers[key]["example_id"].unique() for key in keys)))
+    asked = [run.answers[key]["example_id"].unique().tolist() for key in keys]
+    ids = sorted(dict.fromkeys(chain(*asked)))  # which stored order makes short work
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
     samples, read_samples = max(1, MOST_EXAMPLES // len(ids)), max(1, MOST_READ // len(ids))
@@ -135,18 +140,16 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
         for example in _rows(shown):
             of = {"example_id": example["example_id"], "gold": example["gold"]}
             for other, frame in found.answers.items():
-                same = frame.loc[frame["example_id"] == example["example_id"]]
-                rows += [
-                    {**named, **of, "input": _input(first), "arm": other}
-                    | {"answer": _answer(first), "correct": first["correct"]}
-                    for first in _rows(same.head(1))
-                ]
+                first = _first(frame, example["example_id"])
+                if first is not None:
+                    told = {"answer": _answer(first), "correct": first["correct"]}
+                    rows.append({**named, **of, "input": _input(first), "arm": other, **told})
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
 def _of_arm(run: Run, name: str, ids: list[str], samples: int) -> pd.DataFrame:
     """The first answers of an arm to some examples: seeds one after another."""
-    frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
+    frames = [run.answers[arm.eval].loc[:, READ] for arm in run.arms if arm.arm == name]
     return pd.concat([_only(frame, ids, samples) for frame in frames], ignore_index=True)
 
 
@@ -158,7 +161,7 @@ def _only(answers: pd.DataFrame, ids: list[str], samples: int) -> pd.DataFrame:
     options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
     inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
     kept = inside.to_numpy(zero_copy_only=False) & answers["sample"].lt(samples).to_numpy()
-    return answers.loc[kept].reset_index(drop=True)
+    return answers if kept.all() else answers.loc[kept].reset_index(drop=True)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:
@@ -220,6 +223,12 @@ def _cluster_row(found: Found, kind: Cluster) -> dict[str, object]:
     }
 
 
+def _first(answers: pd.DataFrame, example_id: str) -> Row | None:
+    """The first answer to an example. Arrow stops looking there."""
+    place = pa.array(answers["example_id"]).index(example_id).as_py()
+    return None if place < 0 else _rows(answers.iloc[[place]])[0]
+
+
 def _failing(answers: pd.DataFrame, group: Subgroup) -> pd.DataFrame:
     fails = ~answers["correct"].astype(bool)
     if group.target != ANY:
@@ -253,7 +262,7 @@ def _count(found: Found, arm: str, kind: Subgroup | Cluster) -> tuple[int, int]:
     """(answers, those that fail so) of an arm."""
     if isinstance(kind, Cluster):
         read = found.read[arm]
-        failing = read.loc[~read["correct"].astype(bool)]
+        failing = read.loc[~read["correct"].to_numpy(bool), ["inputs", "gold", "answer"]]
         return len(read), int(rule_holds(kind.rule, failing).sum())
     frame = found.answers[arm]
     inside = frame.loc[frame["example_id"].isin(list(kind.examples))]
