@@ -9,7 +9,7 @@ from evaluation.passes import pass_at_k
 from evaluation.seeds import score_seeds
 from reports.load import Run
 from reports.once import once_a_run
-from reports.tables import said
+from reports.tables import estimate, said
 
 SAMPLES = (
     *("arm", "seeds", "n", "samples", "k", "mean_at_k", "mean_low", "mean_high"),
@@ -37,7 +37,7 @@ def _rows(run: Run, name: str) -> list[dict[str, object]]:
     if most == 1:
         return []
     right_SE = [_right(run, key) for key in evals]
-    mean = said(run, name, lambda: score_seeds([run.scores[key] for key in evals]))
+    mean = said(run, name, lambda: estimate(run, tuple(evals)))
     found = []
     for k in sorted({2**power for power in range(most.bit_length())} | {most}):
         passes = [

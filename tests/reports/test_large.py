@@ -44,7 +44,7 @@ print(json.dumps(told | {name: took(lambda: runs.table(name)) for name in ALL_TA
 def test_a_million_answers_over_twenty_runs(tmp_path: Path) -> None:
     """Reading takes seconds once; then no table does, be it of all runs."""
     for i in range(20):
-        write_run(tmp_path / f"run{i:02}", Size(8_334))
+        write_run(tmp_path / f"run{i:02}", Size(8_334), seed=i)
     words = [sys.executable, "-c", MANY, str(tmp_path / "*")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
