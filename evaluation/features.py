@@ -76,8 +76,8 @@ _kept: dict[bytes, Conditions] = {}
 def _digest(examples: pd.DataFrame, minimum: int) -> bytes:
     digest = hashlib.sha256(str(minimum).encode())
     for name in ("inputs", "meta", "gold"):
-        texts = [str(text) for text in examples[name].tolist()]
-        digest.update(np.array([len(text) for text in texts]).tobytes())
+        texts = list(map(str, examples[name].tolist()))
+        digest.update(np.array(list(map(len, texts))).tobytes())
         digest.update("".join(texts).encode(errors="surrogatepass"))
     return digest.digest()
 

@@ -28,7 +28,8 @@ def share_interval(right: int, n: int, level: float = LEVEL) -> Interval:
     Wilson's covers 92 % at n = 50 and a rate of 2 %, Jeffreys's and the mid-P one 88 to 92 % here
     and there.
     """
-    found = stats.binomtest(right, n).proportion_ci(level, method="exact")
+    # of the p of "the share is the one seen" there is nothing to work out
+    found = stats.binomtest(right, n, right / n).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 

@@ -66,7 +66,7 @@ def read_answers(path: Path) -> pd.DataFrame:
     they would take several times the room. `failure` is missing where there was none; `inputs`
     and `meta` are JSON text. Raises as `read_records`.
     """
-    return pq.read_table(path, schema=SCHEMA).to_pandas(
+    return pq.read_table(path, schema=SCHEMA, pre_buffer=False).to_pandas(
         types_mapper={pa.string(): TEXT}.get, split_blocks=True, self_destruct=True
     )
 

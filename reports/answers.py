@@ -36,9 +36,9 @@ def failures(run: Run) -> pd.DataFrame:
     for arm in run.arms:
         answers = run.answers[arm.eval]
         outcome = run.outcomes[arm.eval]
-        first = np.flatnonzero(~outcome.cat.codes.duplicated())
-        shown = answers.loc[:, SHOWN].iloc[first].to_dict("records")
-        example = dict(zip(outcome.iloc[first], shown, strict=True))
+        codes, first = np.unique(outcome.cat.codes, return_index=True)
+        names = outcome.cat.categories[codes]
+        example = dict(zip(names, _rows(answers, first), strict=True))
         for failure, count in _counts(outcome).items():
             rows.append(
                 {"arm": arm.arm, "seed": arm.seed, "failure": failure, "count": count}
@@ -88,6 +88,11 @@ def _counts(outcome: pd.Series) -> dict[str, int]:
     counts = zip(outcome.cat.categories, count_N.tolist(), strict=True)
     found = [(name, n) for name, n in counts if n and name != CORRECT]
     return dict(sorted(found, key=lambda x: (-x[1], x[0])))
+
+
+def _rows(answers: pd.DataFrame, places: np.ndarray) -> Iterator[dict[str, str]]:
+    columns = [answers[name].iloc[places].tolist() for name in SHOWN]
+    return (dict(zip(SHOWN, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -80,10 +80,16 @@ def find(run: Run, arm: str | None = None) -> Found:
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
     samples, read_samples = max(1, MOST_EXAMPLES // len(ids)), max(1, MOST_READ // len(ids))
-    answers = {other: _of_arm(run, other, drawn, samples) for other in run.arm_names}
+    kept = {key: _among(run.answers[key], drawn, samples) for key in set(run.alike.values())}
+    inside = {
+        key: _among(run.answers[key], read_ids, read_samples)[kept_A]
+        for key, kept_A in kept.items()
+    }
+    firsts = {o: [run.alike[s.eval] for s in run.arms if s.arm == o] for o in run.arm_names}
+    answers = {other: _of_arm(run, other, kept) for other in firsts}
     read = {
-        other: np.flatnonzero(_among(frame, read_ids, read_samples))
-        for other, frame in answers.items()
+        other: np.flatnonzero(np.concatenate([inside[key] for key in keys]))
+        for other, keys in firsts.items()
     }
     mine = answers[name].iloc[read[name]].reset_index(drop=True)
     kinds = clusters(mine)
@@ -151,15 +157,14 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
-def _of_arm(run: Run, name: str, ids: list[str], samples: int) -> pd.DataFrame:
-    """The first answers of an arm to some examples: seeds one after another."""
-    frames = [run.answers[arm.eval].loc[:, READ] for arm in run.arms if arm.arm == name]
-    return pd.concat([_only(frame, ids, samples) for frame in frames], ignore_index=True)
-
-
-def _only(answers: pd.DataFrame, ids: list[str], samples: int) -> pd.DataFrame:
-    kept_A = _among(answers, ids, samples)
-    return answers if kept_A.all() else answers.loc[kept_A].reset_index(drop=True)
+def _of_arm(run: Run, name: str, kept: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The answers of an arm that are looked at: seeds one after another."""
+    frames: list[pd.DataFrame] = []
+    for arm in run.arms:
+        if arm.arm == name:
+            answers, kept_A = run.answers[arm.eval].loc[:, READ], kept[run.alike[arm.eval]]
+            frames.append(answers if kept_A.all() else answers.loc[kept_A])
+    return pd.concat(frames, ignore_index=True)
 
 
 def _among(answers: pd.DataFrame, ids: list[str], samples: int) -> np.ndarray:
@@ -234,7 +239,10 @@ def _cluster_row(found: Found, kind: Cluster) -> dict[str, object]:
 def _first(answers: pd.DataFrame, example_id: str) -> Row | None:
     """The first answer to an example. Arrow stops looking there."""
     place = pa.array(answers["example_id"]).index(example_id).as_py()
-    return None if place < 0 else _rows(answers.iloc[[place]])[0]
+    if place < 0:
+        return None
+    shown = {name: answers[name].iloc[place] for name in ("inputs", "answer", "text")}
+    return shown | {"correct": bool(answers["correct"].iloc[place])}
 
 
 def _failing(answers: pd.DataFrame, group: Subgroup) -> pd.DataFrame:

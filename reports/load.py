@@ -164,8 +164,9 @@ class Run:
 
 def repeated(texts: Sequence[str], counts: Sequence[int]) -> pd.Series:
     """A column of texts, each so many times; Arrow repeats them without making Python strings."""
-    codes = np.repeat(np.arange(len(texts)), counts)
-    return pd.Series(pa.array(list(texts), pa.large_string()).take(pa.array(codes)), dtype="str")
+    kind = pa.large_string()
+    chunks = [pa.repeat(pa.scalar(text, kind), n) for text, n in zip(texts, counts, strict=True)]
+    return pd.Series(pa.chunked_array(chunks, kind), dtype="str")
 
 
 def load_run(path: str | Path) -> Run:
