@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise, takewhile
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evaluation.features import WORD
@@ -48,8 +50,7 @@ class Asked:
     gold: str
 
     @classmethod
-    def of(cls, inputs: str, gold: str) -> Asked:
-        fields = json.loads(inputs)
+    def of(cls, fields: Mapping[str, Any], gold: str) -> Asked:
         cut = {name: normalize(str(text)[:READ_CHARS]) for name, text in fields.items()}
         return cls(cut, normalize(gold[:READ_CHARS]))
 
@@ -61,7 +62,7 @@ def related(asked: Asked, answer: str) -> list[str]:
 
 def alone(answer: str) -> list[str]:
     """What can be said of a normalized answer by itself, most telling first."""
-    return list(dict.fromkeys(_alone(answer)))
+    return list(dict.fromkeys(_alone(answer, _words(answer))))
 
 
 def answer_text(text: str) -> str:
@@ -79,13 +80,14 @@ def plainness(term: str) -> int:
 
 def asked_and_said(answers: pd.DataFrame) -> list[tuple[Asked, str]]:
     """The question and the normalized answer of each row, from which its terms are made."""
-    rows = zip(answers["inputs"].tolist(), answers["gold"].tolist(), strict=True)
-    return list(zip([Asked.of(*row) for row in rows], _said(answers), strict=True))
+    return list(zip(_asked(answers), _said(answers), strict=True))
 
 
 def terms(pairs: Sequence[tuple[Asked, str]]) -> list[frozenset[str]]:
     """All terms of each answer, in their order."""
-    return [frozenset([*_related(asked, text), *_alone(text)]) for asked, text in pairs]
+    return [
+        frozenset([*_related(asked, text), *_alone(text, _words(text))]) for asked, text in pairs
+    ]
 
 
 def reference(pairs: Sequence[tuple[Asked, str]]) -> list[frozenset[str]]:
@@ -96,7 +98,7 @@ def reference(pairs: Sequence[tuple[Asked, str]]) -> list[frozenset[str]]:
     """
     half = len(pairs) // 2
     return [
-        frozenset([*_related(other, text), *_alone(own.gold)])
+        frozenset([*_related(other, text), *_alone(own.gold, _words(own.gold))])
         for (own, text), (other, _) in zip(pairs, [*pairs[half:], *pairs[:half]], strict=True)
     ]
 
@@ -113,12 +115,20 @@ def having(rule: Sequence[str], answers: pd.DataFrame) -> list[bool]:
     quoted = [word for term in by_itself for word in term.partition('"')[2][:-1].split()]
     made = _alone if quoted else _shape
     held = [
-        all(word in text for word in quoted) and by_itself.issubset(made(text)) for text in said
+        all(word in text for word in quoted) and by_itself.issubset(made(text, _words(text)))
+        for text in said
     ]
     if not rest:
         return held
-    rows = zip(held, answers["inputs"].tolist(), answers["gold"].tolist(), said, strict=True)
-    return [ok and rest.issubset(_related(Asked.of(i, g), text)) for ok, i, g, text in rows]
+    places = np.flatnonzero(held)
+    for place, asked in zip(places.tolist(), _asked(answers.iloc[places]), strict=True):
+        held[place] = rest.issubset(_related(asked, said[place]))
+    return held
+
+
+def _asked(answers: pd.DataFrame) -> list[Asked]:
+    inputs = json.loads(f"[{','.join(answers['inputs'].tolist())}]")  # one call, not a thousand
+    return [Asked.of(*row) for row in zip(inputs, answers["gold"].tolist(), strict=True)]
 
 
 def _said(answers: pd.DataFrame) -> list[str]:
@@ -209,10 +219,9 @@ def _edits(gold: str, answer: str) -> Iterator[str]:
             yield f'"{added}" in place of "{lost}" of gold'
 
 
-def _alone(answer: str) -> Iterator[str]:
+def _alone(answer: str, words: list[str]) -> Iterator[str]:
     if 0 < len(answer) <= SHOWN_CHARS:
         yield f'says "{answer}"'
-    words = _words(answer)
     if len(words) >= 2:
         yield f'starts with "{" ".join(words[:2])}"'
         yield from (f'has "{a} {b}"' for a, b in pairwise(words))
@@ -220,15 +229,14 @@ def _alone(answer: str) -> Iterator[str]:
     elif len(answer) > 4:
         yield from (f'ends in "{answer[-size:]}"' for size in (3, 2))
         yield from (f'starts with "{answer[:size]}"' for size in (3, 2))
-    yield from _shape(answer)
+    yield from _shape(answer, words)
 
 
-def _shape(answer: str) -> Iterator[str]:
+def _shape(answer: str, words: list[str]) -> Iterator[str]:
     """What quotes nothing of it."""
     if not answer:
         yield "no text"
         return
-    words = _words(answer)
     if len(words) <= 2 and read_number(answer):
         yield "a number"
     if answer in ("yes", "no", "true", "false"):

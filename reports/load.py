@@ -259,7 +259,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     text = path.read_text("utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]  # a kill may have torn the last line
-    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    rows = json.loads(f"[{','.join(line for line in whole.splitlines() if line.strip())}]")
     if not all(isinstance(row, dict) and "step" in row for row in rows):
         raise ReportError(f"{path}: a row has no step; delete {folder} and run the spec again")
     return rows

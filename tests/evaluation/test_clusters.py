@@ -185,7 +185,7 @@ def test_two_few_failures_have_no_clusters():
     ],
 )
 def test_relations_have_names(verb, gold, answer, term):
-    assert term in related(Asked.of(json.dumps({"verb": verb}), gold), answer)
+    assert term in related(Asked.of({"verb": verb}, gold), answer)
 
 
 def test_what_an_answer_is_alone():
