@@ -58,7 +58,7 @@ def mean_interval(
     if lowest >= highest:
         raise ValueError(f"values between {lowest} and {highest} leave nothing to be unsure of")
     if _is_large(values):
-        mean = math.fsum(values) / n
+        mean = math.fsum(values.tolist()) / n
         half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
         return max(lowest, mean - half), min(highest, mean + half)
     value_E = np.sort((values - lowest) / (highest - lowest))
@@ -92,7 +92,7 @@ def difference_interval(
 
 def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = None) -> float:
     """Two-sided p of "the mean is 0": 1 less the highest level whose interval leaves out 0."""
-    n, mean = len(values), math.fsum(values) / len(values)
+    n, mean = len(values), math.fsum(values.tolist()) / len(values)
     if np.ptp(values) == 0:
         return min(1.0, 2 * (reach / (reach + abs(mean))) ** n)
     if _is_large(values):

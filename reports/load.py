@@ -22,6 +22,8 @@ INFO = (
     *("model", "model_fingerprint", "test_opened"),
 )
 
+ASKED = ("split", "example_id", "sample", "inputs", "meta", "gold")
+
 
 class ReportError(ValueError):
     """A run folder that cannot be reported. One line: what, where, what to do instead."""
@@ -219,7 +221,7 @@ def _load(folder: Path) -> Run:
         stages={key: _stage(folder / "stages" / key) for key in keys},
         metrics={key: _metrics(folder / "stages" / key) for key in keys},
         audits={key: _audits(folder / "stages" / key) for key in keys},
-        answers={key: _answers(folder / "evals" / key) for key in evals},
+        answers=_all_answers(folder, evals),
         test_ledgers={key: _ledger(folder / "evals" / key) for key in evals},
         notes=_notes(listed, arms),
     )
@@ -242,6 +244,17 @@ def _stage(folder: Path) -> Stage:
 
 def _ledger(folder: Path) -> Ledger:
     return Ledger.from_json((folder / "ledger.json").read_text("utf-8"))
+
+
+def _all_answers(folder: Path, evals: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """By eval key. What was asked is held once where it is the same: it is most of the text."""
+    found: dict[str, pd.DataFrame] = {}
+    for key in evals:
+        answers = _answers(folder / "evals" / key)
+        first = next(iter(found.values()), answers)
+        same = [name for name in ASKED if answers[name].equals(first[name])]
+        found[key] = answers.assign(**{name: first[name] for name in same})
+    return found
 
 
 def _answers(folder: Path) -> pd.DataFrame:
