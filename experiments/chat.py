@@ -28,6 +28,7 @@ from experiments.store import RunFolder
 from lm.types import Chat, LanguageModel, ModelError, PromptTooLong, Sampling
 from reports.escape import plain
 from tasks.load import load_task
+from tasks.sandbox import settle
 from tasks.text import shorten
 from tasks.tools import calls_of
 from tasks.types import Example, Message, Prompt, Score
@@ -241,7 +242,9 @@ def _scoring(run: Path) -> ScoreFunction:
     """The task of a run, for its tools. Raises TaskError and SpecError."""
     spec = parse_spec(read_mapping(run / "spec.yaml"), str(run / "spec.yaml"))
     told = RunFolder(run).read("run.json")
-    score = scoring(load_task(locate_task(spec.task, run / told.get("base", "."))))
+    task = load_task(locate_task(spec.task, run / told.get("base", ".")))
+    settle(task, spec.sandbox.allow_missing if spec.sandbox else ())
+    score = scoring(task)
     if not isinstance(score, Environment):
         raise SpecError(f"chat: the task {spec.task!r} has no tools any more; run the spec again")
     return replace(score, score=_unknown, of_transcript=_unknown)

@@ -134,9 +134,7 @@ def _add_policies(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     evaluation.add_argument("--limit", type=_positive, help="only the first N examples")
     evaluation.add_argument("--max-tokens", type=_positive, help="default: the run's, else 32")
     evaluation.add_argument("--device", default="auto")
-    evaluation.add_argument(
-        "--allow-missing", action="append", default=[], metavar="WALL", help=WALL
-    )
+    _add_wall(evaluation)
     evaluation.set_defaults(do=verbs.evaluate)
 
     again = verb.add_parser("recheck", help="the arms of a run on test examples it has not seen")
@@ -188,6 +186,7 @@ def _add_reward_train(verb: argparse._SubParsersAction[argparse.ArgumentParser])
     train.add_argument("--max-tokens", type=_positive, help="of drawn answers; default: the run's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="auto")
+    _add_wall(train)
     train.set_defaults(do=verbs.reward_train)
 
 
@@ -217,6 +216,7 @@ def _add_reward_check(verb: argparse._SubParsersAction[argparse.ArgumentParser])
     check.add_argument("--seed", type=int, default=0)
     check.add_argument("--device", default="auto")
     check.add_argument("--format", choices=FORMATS, default="terminal")
+    _add_wall(check)
     check.set_defaults(do=verbs.reward_check)
 
 
@@ -239,11 +239,16 @@ def _add_tasks(verb: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     check = verb.add_parser("check", help="verify a task: gold answers, splits, scorer")
     check.add_argument("task", help="file.py[:NAME], data.jsonl, task.yaml or a name")
     check.add_argument("--prompt", type=Path, help="a prompt.json: does it hold dev or test?")
-    check.add_argument("--allow-missing", action="append", default=[], metavar="WALL", help=WALL)
+    _add_wall(check)
     check.set_defaults(do=verbs.check)
 
     doctor = verb.add_parser("doctor", help="what is installed, what is missing")
     doctor.set_defaults(do=verbs.doctor)
+
+
+def _add_wall(verb: argparse.ArgumentParser) -> None:
+    """For verbs that score answers without a spec, which says `sandbox: {allow_missing: …}`."""
+    verb.add_argument("--allow-missing", action="append", default=[], metavar="WALL", help=WALL)
 
 
 def _bad_input() -> tuple[type[Exception], ...]:

@@ -34,6 +34,7 @@ from reward_models.rules import RULES, VERDICTS, Line, verdict
 from reward_models.subject import Answer, Subject
 from reward_models.trust import check
 from tasks.load import load_task
+from tasks.sandbox import settle
 from tasks.splits import required_split
 from tasks.types import Example, Prompt, Task
 
@@ -48,6 +49,7 @@ def reward_check(options: Namespace) -> int:
     origins = [Origin.of(text) for text in options.sources]
     reward = read_reward(options.reward)
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     splits = {name: required_split(task, name) for name in ("train", "dev")}
     ledger = Ledger()
     subject = _subject(reward, task, [*splits["train"], *splits["dev"]], ledger)

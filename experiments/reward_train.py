@@ -27,6 +27,7 @@ from reward_models.pairs import (
     split_pairs,
 )
 from tasks.load import load_task, task_hash
+from tasks.sandbox import settle
 from tasks.splits import required_split
 from tasks.types import Prompt, Task
 
@@ -40,6 +41,7 @@ def reward_train(options: Namespace) -> int:
 
     origins = _check(options)
     task = load_task(options.task)
+    settle(task, options.allow_missing)
     pick_device(options.device)  # a typing error must not show up after the answers are drawn
     resolve(options.model)
     from reward_models.training import Training, held_out_figures, train_reward, work_folder

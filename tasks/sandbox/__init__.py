@@ -171,7 +171,7 @@ def _refuse_missing(missing: Mapping[str, str], allowed: Collection[str]) -> Non
         names = ", ".join([*allowed, *gone])
         raise TaskError(
             f"sandbox: cannot isolate {told}; if the code may be trusted, write "
-            f"sandbox: {{allow_missing: [{names}]}}"
+            f"sandbox: {{allow_missing: [{names}]}}, or --allow-missing where there is no spec"
         )
 
 

@@ -45,7 +45,12 @@ def test_a_missing_wall_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_filesystem(monkeypatch)
-    for words in (["run", spec(tmp_path), "--out", str(tmp_path)], ["check", "humaneval"]):
+    for words in (
+        ["run", spec(tmp_path), "--out", str(tmp_path)],
+        ["check", "humaneval"],
+        ["reward-check", "gold", "--task", "humaneval"],
+        ["reward-train", "humaneval", "--draw", "2", "--out", f"{tmp_path}/out"],
+    ):
         assert main(words) == 2
         line = capsys.readouterr().err.strip()
         assert "\n" not in line

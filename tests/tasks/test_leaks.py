@@ -337,6 +337,6 @@ def test_what_a_demo_replies_is_searched() -> None:
 def test_thousands_of_examples_do_not_stall() -> None:
     train, test = sentences("train", 2000, 40), sentences("test", 5000, 40)
     prompt = Prompt("Read. " + " ".join(e.inputs["input"] for e in train[:20]))
-    start = time.perf_counter()
+    start = time.process_time()
     check_prompt(prompt, START, train, {"test": test})
-    assert time.perf_counter() - start < 5  # half a second when nothing else runs
+    assert time.process_time() - start < 5  # half a second when nothing else runs

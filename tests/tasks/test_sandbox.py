@@ -23,6 +23,7 @@ from tasks.inflection import Inflection
 from tasks.sandbox import DEFAULT, WALLS, Limits, Sandbox, missing_walls, run_code, run_tests
 from tasks.sandbox.wire import Opaque, decode, encode
 from tasks.types import TaskError
+from tests.tasks.orphans import adopted
 
 ROOT = Path(__file__).resolve().parents[2]
 ADD = "def add(a, b):\n    return a + b\n"
@@ -210,23 +211,22 @@ def test_missing_walls_are_refused_unless_allowed_by_name():
         "print(json.dumps(said))"
     )
     assert told[0].startswith("sandbox: cannot isolate processes (unshare: EPERM), filesystem")
-    assert told[0].endswith("sandbox: {allow_missing: [processes, filesystem]}")
+    assert "sandbox: {allow_missing: [processes, filesystem]}" in told[0]
     assert told[1].startswith("sandbox: cannot isolate processes (unshare: EPERM)")
     assert told[2] == [None, "1\n", ["network", "syscalls"]]
 
 
 @walled
 def test_without_namespaces_limits_and_system_calls_still_hold():
-    told = without_namespaces(
-        "import json\nfrom tasks.sandbox import *\n"
-        "box = Sandbox(Limits(seconds=2), ('filesystem', 'processes'))\n"
-        "print(json.dumps([run_code(code, sandbox=box).failure for code in (\n"
-        " 'import socket; socket.socket()', 'x = b\" \" * 10**10',\n"
-        " 'import os, time\\nos.fork() or os.fork() or time.sleep(30)\\nwhile True: pass')]))"
-    )
+    with adopted() as left:
+        told = without_namespaces(
+            "import json\nfrom tasks.sandbox import *\n"
+            "box = Sandbox(Limits(seconds=2), ('filesystem', 'processes'))\n"
+            "print(json.dumps([run_code(code, sandbox=box).failure for code in (\n"
+            " 'import socket; socket.socket()', 'x = b\" \" * 10**10',\n"
+            " 'import os, time\\nos.fork() or os.fork() or time.sleep(30)\\nwhile True: pass')]))"
+        )
     assert told == ["forbidden", "memory", "timeout"]
-    script = str(Path(sandbox.__file__).with_name("checker.py")).encode()
-    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if script in _read(p)]
     assert not left
 
 
@@ -248,13 +248,6 @@ def test_without_namespaces_nobody_opens_the_checkers_files():
     )
     assert len(told) >= 3  # checker, keeper and guard
     assert set(told) == {"0"}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def test_a_wall_that_does_not_exist_and_a_task_without_code_are_told_so():
