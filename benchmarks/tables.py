@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from evaluation.records import SCHEMA
+from evaluation.records import SCHEMA, write_columns
 from lm.ledger import Ledger
 
 # arm -> its chain of stages and the share of examples it answers right
@@ -140,18 +139,18 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 
-def write_run(folder: Path, size: Size) -> Path:
-    """A run folder as `experiments` writes one, its answers drawn with a seed."""
+def write_run(folder: Path, size: Size, seed: int = 0) -> Path:
+    """A run folder as `experiments` writes one. Its answers are drawn with the seed; all runs of
+    one size are asked the same."""
     draw = np.random.default_rng(0)
     shared = _examples(draw, size)
+    draw = np.random.default_rng(seed) if seed else draw
     for i, (stages, rate) in enumerate(ARMS.values()):
         _write(folder / "evals" / f"E{i}", {"ledger.json": Ledger().to_json(), "DONE": ""})
         answers = shared | _answers(draw, size, rate)
         answers["transcript"] = pa.nulls(len(answers["score"]))  # no tools
-        pq.write_table(
-            pa.table([answers[name] for name in SCHEMA.names], schema=SCHEMA),
-            folder / "evals" / f"E{i}" / "records.parquet",
-        )
+        columns = pa.table([answers[name] for name in SCHEMA.names], schema=SCHEMA)
+        write_columns(folder / "evals" / f"E{i}" / "records.parquet", columns)
         for key in stages:
             if not (folder / "stages" / key).exists():
                 _write_stage(folder / "stages" / key)

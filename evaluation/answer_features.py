@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise, takewhile
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evaluation.features import WORD
@@ -48,8 +50,7 @@ class Asked:
     gold: str
 
     @classmethod
-    def of(cls, inputs: str, gold: str) -> Asked:
-        fields = json.loads(inputs)
+    def of(cls, fields: Mapping[str, Any], gold: str) -> Asked:
         cut = {name: normalize(str(text)[:READ_CHARS]) for name, text in fields.items()}
         return cls(cut, normalize(gold[:READ_CHARS]))
 
@@ -61,7 +62,7 @@ def related(asked: Asked, answer: str) -> list[str]:
 
 def alone(answer: str) -> list[str]:
     """What can be said of a normalized answer by itself, most telling first."""
-    return list(dict.fromkeys(_alone(answer)))
+    return list(dict.fromkeys(_alone(answer, _words(answer))))
 
 
 def answer_text(text: str) -> str:
@@ -77,26 +78,28 @@ def plainness(term: str) -> int:
     return 0
 
 
-def terms(answers: pd.DataFrame) -> list[frozenset[str]]:
-    """All terms of each row of `answers`, in their order."""
-    asked, said = _asked(answers), _said(answers)
+def asked_and_said(answers: pd.DataFrame) -> list[tuple[Asked, str]]:
+    """The question and the normalized answer of each row, from which its terms are made."""
+    return list(zip(_asked(answers), _said(answers), strict=True))
+
+
+def terms(pairs: Sequence[tuple[Asked, str]]) -> list[frozenset[str]]:
+    """All terms of each answer, in their order."""
     return [
-        frozenset([*related(a, text), *alone(text)]) for a, text in zip(asked, said, strict=True)
+        frozenset([*_related(asked, text), *_alone(text, _words(text))]) for asked, text in pairs
     ]
 
 
-def reference(answers: pd.DataFrame) -> list[frozenset[str]]:
-    """What the terms of each row would be by chance.
+def reference(pairs: Sequence[tuple[Asked, str]]) -> list[frozenset[str]]:
+    """What the terms of each answer would be by chance.
 
-    Terms that relate an answer come from the row's answer put with the question of a row half the
-    frame away, the others from the row's gold answer. Rows are to be in no telling order.
+    Terms that relate an answer come from the answer put with a question half the list away, the
+    others from the gold answer. The list is to be in no telling order.
     """
-    asked = _asked(answers)
-    other = [asked[(i + len(asked) // 2) % len(asked)] for i in range(len(asked))]
-    said = _said(answers)
+    half = len(pairs) // 2
     return [
-        frozenset([*related(o, text), *alone(own.gold)])
-        for o, own, text in zip(other, asked, said, strict=True)
+        frozenset([*_related(other, text), *_alone(own.gold, _words(own.gold))])
+        for (own, text), (other, _) in zip(pairs, [*pairs[half:], *pairs[:half]], strict=True)
     ]
 
 
@@ -108,16 +111,24 @@ def having(rule: Sequence[str], answers: pd.DataFrame) -> list[bool]:
     by_itself = {term for term in rule if term.startswith(ALONE)}
     rest = set(rule) - by_itself
     said = _said(answers)
-    held = [by_itself.issubset(_alone(text)) for text in said]
+    # what a term quotes stands in the answer, word by word: told before all its terms are made
+    quoted = [word for term in by_itself for word in term.partition('"')[2][:-1].split()]
+    made = _alone if quoted else _shape
+    held = [
+        all(word in text for word in quoted) and by_itself.issubset(made(text, _words(text)))
+        for text in said
+    ]
     if not rest:
         return held
-    rows = zip(held, answers["inputs"].tolist(), answers["gold"].tolist(), said, strict=True)
-    return [ok and rest.issubset(_related(Asked.of(i, g), text)) for ok, i, g, text in rows]
+    places = np.flatnonzero(held)
+    for place, asked in zip(places.tolist(), _asked(answers.iloc[places]), strict=True):
+        held[place] = rest.issubset(_related(asked, said[place]))
+    return held
 
 
 def _asked(answers: pd.DataFrame) -> list[Asked]:
-    rows = zip(answers["inputs"].tolist(), answers["gold"].tolist(), strict=True)
-    return [Asked.of(*row) for row in rows]
+    inputs = json.loads(f"[{','.join(answers['inputs'].tolist())}]")  # one call, not a thousand
+    return [Asked.of(*row) for row in zip(inputs, answers["gold"].tolist(), strict=True)]
 
 
 def _said(answers: pd.DataFrame) -> list[str]:
@@ -175,7 +186,8 @@ def _affixed(name: str, text: str, answer: str) -> Iterator[str]:
 
 
 def _number(gold: str, answer: str) -> Iterator[str]:
-    one, two = read_number(gold), read_number(answer)
+    one = read_number(gold)
+    two = read_number(answer) if one else None
     if one is None or two is None or one[0] == two[0]:
         return
     step = two[0] - one[0]
@@ -190,6 +202,9 @@ def _edits(gold: str, answer: str) -> Iterator[str]:
     """What turns gold into the answer, letter by letter in short texts, else word by word."""
     by_letter = _short(gold) and _short(answer)
     a, b = (list(x) if by_letter else x.split()[:READ_WORDS] for x in (gold, answer))
+    in_common = sum(map(set(a).__contains__, b))  # at most: a matcher takes ten times as long
+    if in_common < LIKE * (len(a) + len(b)) / 2:
+        return
     matcher = SequenceMatcher(None, a, b, autojunk=False)
     if matcher.quick_ratio() < LIKE or matcher.ratio() < LIKE:
         return
@@ -204,22 +219,31 @@ def _edits(gold: str, answer: str) -> Iterator[str]:
             yield f'"{added}" in place of "{lost}" of gold'
 
 
-def _alone(answer: str) -> Iterator[str]:
-    if not answer:
-        yield "no text"
-        return
-    if len(answer) <= SHOWN_CHARS:
+def _alone(answer: str, words: list[str]) -> Iterator[str]:
+    if 0 < len(answer) <= SHOWN_CHARS:
         yield f'says "{answer}"'
-    words = WORD.findall(answer)[:READ_WORDS]
-    if read_number(answer) and len(words) <= 2:
-        yield "a number"
-    if answer in ("yes", "no", "true", "false"):
-        yield "yes or no"
     if len(words) >= 2:
         yield f'starts with "{" ".join(words[:2])}"'
         yield from (f'has "{a} {b}"' for a, b in pairwise(words))
         yield from (f'has "{word}"' for word in words)
-        yield "more than five words" if len(words) > 5 else "two to five words"
     elif len(answer) > 4:
         yield from (f'ends in "{answer[-size:]}"' for size in (3, 2))
         yield from (f'starts with "{answer[:size]}"' for size in (3, 2))
+    yield from _shape(answer, words)
+
+
+def _shape(answer: str, words: list[str]) -> Iterator[str]:
+    """What quotes nothing of it."""
+    if not answer:
+        yield "no text"
+        return
+    if len(words) <= 2 and read_number(answer):
+        yield "a number"
+    if answer in ("yes", "no", "true", "false"):
+        yield "yes or no"
+    if len(words) >= 2:
+        yield "more than five words" if len(words) > 5 else "two to five words"
+
+
+def _words(answer: str) -> list[str]:
+    return WORD.findall(answer)[:READ_WORDS]

@@ -26,8 +26,9 @@ from scipy import stats
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from evaluation.answer_features import having, plainness, reference, terms
-from evaluation.discovery import FDR, LEVEL, Half, in_discovery_half
+from evaluation.answer_features import asked_and_said, having, plainness, reference, terms
+from evaluation.candidates import FDR
+from evaluation.discovery import LEVEL, Half, in_discovery
 from evaluation.exact import holm, upper_tail
 
 MOST_ANSWERS = 1_500  # failing answers in the tree: its distances are as many squared
@@ -77,10 +78,16 @@ def clusters(answers: pd.DataFrame) -> list[Cluster]:
     `answers` has the columns of `EvalRecord`. The order of its rows does not matter.
     """
     order = _shuffled(answers)
-    failing = answers.iloc[order]
-    half_A = np.array([in_discovery_half(i) for i in failing["example_id"]], dtype=bool)
-    terms_A = terms(failing)
-    found, held = (_Half.of(failing, terms_A, half) for half in (half_A, ~half_A))
+    read = ["example_id", "failure", "inputs", "gold", "answer"]
+    failing = answers.loc[:, read].iloc[order]
+    half_A = in_discovery(failing["example_id"])
+    pairs_A = asked_and_said(failing)
+    terms_A = terms(pairs_A)
+    picked = [_one_each(failing, half) for half in (half_A, ~half_A)]
+    found, held = (
+        _Half([terms_A[i] for i in places], reference([pairs_A[i] for i in places]))
+        for places in picked
+    )
     if min(len(found.cases), len(held.cases)) < 2 * FEWEST:
         return []
     rules = _rules(found)
@@ -111,11 +118,11 @@ def _shuffled(answers: pd.DataFrame) -> np.ndarray:
 
     It does not depend on the order of the rows; answers to one example stay together.
     """
-    failing = answers[~answers["correct"].to_numpy(bool)]
-    ids, samples, texts = (failing[name] for name in ("example_id", "sample", "answer"))
+    places = np.flatnonzero(~answers["correct"].to_numpy(bool))
+    failing = (answers[name].iloc[places] for name in ("example_id", "sample", "answer"))
+    ids, samples, texts = (column.tolist() for column in failing)
     hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in ids]
     keys = list(zip(hashes, samples, texts, strict=True))
-    places = np.flatnonzero(~answers["correct"].to_numpy(bool))
     return places[sorted(range(len(keys)), key=keys.__getitem__)]
 
 
@@ -130,13 +137,6 @@ class _Half:
     cases: list[frozenset[str]]
     chance: list[frozenset[str]]
 
-    @classmethod
-    def of(
-        cls, failing: pd.DataFrame, terms_A: Sequence[frozenset[str]], half_A: np.ndarray
-    ) -> _Half:
-        picked = _one_each(failing, half_A)
-        return cls([terms_A[i] for i in picked], reference(failing.iloc[picked]))
-
     def p(self, rule: Sequence[str]) -> float:
         k, n = sum(set(rule) <= case for case in self.cases), len(self.cases)
         return float(upper_tail(k, n, k + _least(rule, self.chance), 2 * n))
@@ -144,11 +144,11 @@ class _Half:
 
 def _one_each(failing: pd.DataFrame, half_A: np.ndarray) -> list[int]:
     """The place of one answer to each example of the half, by a hash: none is favoured."""
-    ids, answers = failing["example_id"], failing["answer"]
+    ids, answers = failing["example_id"].tolist(), failing["answer"].tolist()
     first: dict[str, tuple[str, int]] = {}
     for place in np.flatnonzero(half_A).tolist():
-        example = str(ids.iloc[place])
-        key = hashlib.sha256(f"{example}/{answers.iloc[place]}".encode()).hexdigest()
+        example = str(ids[place])
+        key = hashlib.sha256(f"{example}/{answers[place]}".encode()).hexdigest()
         first[example] = min(first.get(example, (key, place)), (key, place))
     return [place for _, place in first.values()]
 

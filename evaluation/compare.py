@@ -111,7 +111,7 @@ def compare(
     else:
         own = difference_p(difference_E, 1.0, unseen=unseen)
         p = max(sign_flip(difference_E, seed), own)
-    delta = (math.fsum(b_E) - math.fsum(a_E)) / n
+    delta = (math.fsum(b_E.tolist()) - math.fsum(a_E.tolist())) / n
     found = Comparison(delta, *interval(LEVEL), p, fixed, broken, n)
     return found if margin is None else noninferiority(found, interval, margin)
 

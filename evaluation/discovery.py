@@ -25,16 +25,13 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from evaluation.candidates import FEWEST, Candidate, Conditioned, significant
 from evaluation.exact import holm, upper_tail
 from evaluation.features import Conditions, conditions
 
-FDR = 0.1
 LEVEL = 0.05
 SUPPORT = 0.02  # of the examples of a half: a smaller subgroup is not looked for
-FEWEST = 8  # examples of a subgroup in each half, and failing examples in each half
-BEAM = 24  # single conditions that are combined
 REDUNDANT = 0.01  # what a subgroup must still show besides those already taken
 MOST = {True: 6, False: 3}  # subgroups reported of all failures, of one class
 CLASSES = 6  # failure classes looked into, the most frequent
@@ -98,8 +95,9 @@ def discover(
     example is in is a hash of its id. Of one target no subgroup is reported twice.
     """
     marked = _targets(answers) if targets is None else targets
-    examples = answers.drop_duplicates("example_id").sort_values("example_id")
-    half_E = np.array([in_discovery_half(i) for i in examples["example_id"]], dtype=bool)
+    asked = answers.loc[:, ["example_id", "inputs", "meta", "gold"]]
+    examples = asked.drop_duplicates("example_id").sort_values("example_id")
+    half_E = in_discovery(examples["example_id"])
     minimum = max(FEWEST, int(np.ceil(SUPPORT * len(examples) / 2)))
     every = _common(conditions(examples, 2 * minimum), half_E, minimum)
     place_A = pd.Index(examples["example_id"]).get_indexer(pd.Index(answers["example_id"]))
@@ -124,6 +122,11 @@ def discover(
 def in_discovery_half(example_id: str) -> bool:
     """Which half an example is in: the same in every run and for every arm."""
     return hashlib.sha256(f"half\0{example_id}".encode()).digest()[0] < 128
+
+
+def in_discovery(ids: pd.Series) -> np.ndarray:
+    """`in_discovery_half` of each id: a mask."""
+    return np.array([in_discovery_half(example_id) for example_id in ids.tolist()], dtype=bool)
 
 
 def _targets(answers: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -229,25 +232,25 @@ def _once(confirmed: Sequence[tuple[float, _Chosen]], minimum: int) -> list[tupl
 
 
 _Chosen = tuple[_Case, tuple[str, ...], np.ndarray, float]  # of which examples it holds, and p
-_Candidate = tuple[float, tuple[int, ...]]  # p, conditions
 
 
 def _search(cases: Sequence[_Case], every: Conditions, minimum: int, depth: int) -> list[_Chosen]:
     """What is significant on the discovery half, without what the rest already says."""
-    singles: list[list[_Candidate]] = []
-    pairs: list[list[_Candidate]] = []
-    for case in cases:
-        holds_EC = every.holds_EC[case.half_E]
-        fails_E = case.fails_E[case.half_E]
-        p_C = _single(holds_EC, fails_E)
-        singles.append([(float(p), (c,)) for c, p in enumerate(p_C)])
-        pairs.append(_pairs(every, holds_EC, fails_E, p_C, minimum) if depth > 1 else [])
+    half_E = cases[0].half_E  # that of all
+    feature_C = np.unique(every.features, return_inverse=True)[1]
+    half = Conditioned(every.holds_EC[half_E].astype(np.float32), feature_C, minimum)
+    fails_FE = np.stack([case.fails_E[half_E] for case in cases])
+    singles = half.singles(fails_FE)
+    tries = [singles]
+    if depth > 1:
+        tries.append(half.pairs(fails_FE, [p_C for p_C, _ in singles]))
+    kept: list[list[Candidate]] = [[] for _ in cases]
     first = [case.target == ANY for case in cases]
-    kept: list[list[_Candidate]] = [[] for _ in cases]
-    for depth_of in (singles, pairs):  # the classes are a family of their own: they dilute no other
-        for family in (first, [not x for x in first]):
-            mine = [c if is_in else [] for c, is_in in zip(depth_of, family, strict=True)]
-            kept = [a + b for a, b in zip(kept, _significant(mine), strict=True)]
+    for tried in tries:
+        for family in (True, False):  # the classes are a family of their own: they dilute no other
+            mine = [i for i, is_first in enumerate(first) if is_first == family]
+            for i, found in zip(mine, significant([tried[i] for i in mine]), strict=True):
+                kept[i] += found
     return [
         (case, tuple(every.names[c] for c in columns), every.all_hold(columns), p)
         for case, candidates in zip(cases, kept, strict=True)
@@ -255,62 +258,15 @@ def _search(cases: Sequence[_Case], every: Conditions, minimum: int, depth: int)
     ]
 
 
-def _single(holds_EC: np.ndarray, fails_E: np.ndarray) -> np.ndarray:
-    k_C, n_C = holds_EC[fails_E].sum(0), holds_EC.sum(0)
-    return upper_tail(k_C, n_C, fails_E.sum(), len(fails_E))
-
-
-def _pairs(
-    every: Conditions, holds_EC: np.ndarray, fails_E: np.ndarray, p_C: np.ndarray, minimum: int
-) -> list[_Candidate]:
-    """Each of the `BEAM` strongest conditions with every other one.
-
-    The p of a pair is the largest of three: against all examples, within its first condition, and
-    within its second.
-    """
-    beam = np.argsort(p_C, kind="stable")[:BEAM]
-    as_float = holds_EC.astype(np.float32)  # counts below 2^24 are exact
-    n_BC = (as_float[:, beam].T @ as_float).astype(int)
-    k_BC = (as_float[fails_E][:, beam].T @ as_float[fails_E]).astype(int)
-    k_C, n_C = holds_EC[fails_E].sum(0), holds_EC.sum(0)
-    feature_C = np.unique(every.features, return_inverse=True)[1]
-    rank_C = np.full(len(p_C), BEAM)
-    rank_C[beam] = np.arange(len(beam))
-    tried_BC = (feature_C[beam][:, None] != feature_C) & (rank_C[beam][:, None] < rank_C)
-    least_BC = np.minimum(n_C[beam][:, None], n_C) - FEWEST // 2  # else it adds nothing
-    b_T, c_T = np.nonzero(tried_BC & (n_BC >= minimum) & (n_BC <= least_BC))
-    k_T, n_T, first_T = k_BC[b_T, c_T], n_BC[b_T, c_T], beam[b_T]
-    p_T = np.maximum.reduce(
-        [
-            upper_tail(k_T, n_T, fails_E.sum(), len(fails_E)),
-            upper_tail(k_T, n_T, k_C[first_T], n_C[first_T]),
-            upper_tail(k_T, n_T, k_C[c_T], n_C[c_T]),
-        ]
-    )
-    return [
-        (float(p), (int(min(b, c)), int(max(b, c))))
-        for p, b, c in zip(p_T, first_T, c_T, strict=True)
-    ]
-
-
-def _significant(by_case: Sequence[list[_Candidate]]) -> list[list[_Candidate]]:
-    """The candidates of all cases as one family, those below the false-discovery rate."""
-    family = [p for candidates in by_case for p, _ in candidates]
-    if not family:
-        return [[] for _ in by_case]
-    adjusted = iter(stats.false_discovery_control(family, method="bh"))
-    return [[c for c in candidates if next(adjusted) <= FDR] for candidates in by_case]
-
-
 def _pruned(
-    case: _Case, every: Conditions, candidates: list[_Candidate], minimum: int
-) -> list[_Candidate]:
+    case: _Case, every: Conditions, candidates: list[Candidate], minimum: int
+) -> list[Candidate]:
     """Strongest first; each later one must show failures that those before do not account for.
 
     Of candidates that are nearly the same examples, and about as strong, the most readable one
     stands for all: the shortest, in the order of `conditions`.
     """
-    taken: list[_Candidate] = []
+    taken: list[Candidate] = []
     fails_E = case.fails_E[case.half_E]
     masks: list[np.ndarray] = []
     ordered = sorted(candidates, key=lambda c: (c[0], len(c[1]), c[1]))[:LONGEST]

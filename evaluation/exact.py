@@ -24,17 +24,32 @@ def upper_tail(k: object, n: object, failing: object, total: object) -> np.ndarr
     out_T = np.ones_like(k_T)
     k_S, n_S, f_S, t_S = (x[above_T] for x in (k_T, n_T, f_T, t_T))
     log_first_S = log_choose(f_S, k_S) + log_choose(t_S - f_S, n_S - k_S) - log_choose(t_S, n_S)
-    sum_S, term = np.ones_like(k_S), np.ones_like(k_S)
-    place: np.ndarray = np.arange(len(k_S))
-    i, f, n, t = k_S, f_S, n_S, t_S
-    while len(place):  # above the mean the terms fall geometrically
-        term = term * np.maximum((f - i) * (n - i), 0) / ((i + 1) * (t - f - n + i + 1))
-        sum_S[place] += term
-        goes_on = term > 1e-16 * sum_S[place]
-        place = place[goes_on]
-        term, i, f, n, t = (x[goes_on] for x in (term, i + 1, f, n, t))
+    sum_S = _sum_of_terms(k_S, n_S, f_S, t_S)
     out_T[above_T] = np.minimum(1.0, np.exp(log_first_S) * sum_S)
     return out_T.reshape(shapes[0].shape)
+
+
+def _sum_of_terms(k_S: np.ndarray, n_S: np.ndarray, f_S: np.ndarray, t_S: np.ndarray) -> np.ndarray:
+    """P(at least k) as a multiple of P(k). Above the mean the terms fall geometrically.
+
+    A term that is too small to matter becomes 0, and so do those after it; what is done is put
+    away once it is half of all, since that costs more than a term.
+    """
+    out_S = np.ones_like(k_S)
+    place: np.ndarray = np.arange(len(k_S))
+    left_f, left_n, i, rest = f_S - k_S, n_S - k_S, k_S + 1, t_S - f_S - n_S + k_S + 1
+    term, total = np.ones_like(k_S), np.ones_like(k_S)
+    while len(place):
+        term = term * np.maximum(left_f * left_n, 0) / (i * rest)
+        total += term
+        goes_on = term > 1e-16 * total
+        term *= goes_on
+        left_f, left_n, i, rest = left_f - 1, left_n - 1, i + 1, rest + 1
+        if 2 * np.count_nonzero(goes_on) <= len(place):
+            out_S[place] = total
+            rows = (place, term, total, left_f, left_n, i, rest)
+            place, term, total, left_f, left_n, i, rest = (x[goes_on] for x in rows)
+    return out_S
 
 
 def holm(values: Sequence[float]) -> list[float]:

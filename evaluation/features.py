@@ -76,8 +76,8 @@ _kept: dict[bytes, Conditions] = {}
 def _digest(examples: pd.DataFrame, minimum: int) -> bytes:
     digest = hashlib.sha256(str(minimum).encode())
     for name in ("inputs", "meta", "gold"):
-        texts = [str(text) for text in examples[name]]
-        digest.update(json.dumps([len(text) for text in texts]).encode())
+        texts = list(map(str, examples[name].tolist()))
+        digest.update(np.array(list(map(len, texts))).tobytes())
         digest.update("".join(texts).encode(errors="surrogatepass"))
     return digest.digest()
 
@@ -101,10 +101,10 @@ Condition = tuple[str, str, np.ndarray]  # feature, name, of which examples it h
 
 
 def _all(examples: pd.DataFrame, minimum: int) -> Iterator[Condition]:
-    metas = [dict(_flat(_mapping(text))) for text in examples["meta"]]
-    golds = [str(text)[:READ_CHARS] for text in examples["gold"]]
+    metas = [dict(_flat(_mapping(text))) for text in examples["meta"].tolist()]
+    golds = [str(text)[:READ_CHARS] for text in examples["gold"].tolist()]
     fields: dict[str, list[str]] = {}
-    for i, text in enumerate(examples["inputs"]):
+    for i, text in enumerate(examples["inputs"].tolist()):
         for name, value in _mapping(text).items():
             fields.setdefault(name, [""] * len(examples))[i] = str(value)[:READ_CHARS]
     yield from _of_meta(metas, minimum, lists=False)

@@ -16,7 +16,8 @@ import pandas as pd
 
 ANSWER = ["example_id", "sample"]
 KINDS = ("format", "capability", "error")
-COMPARED = [*ANSWER, "score", "correct", "failure"]
+RANKED = ("error", "format", "capability")  # what a pair is put down to, the first of its two
+READ = (("correct", bool), ("score", float))
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def format_split(
     format_failures: Collection[str],
     by: Literal["correct", "score"] = "correct",
 ) -> FormatSplit:
-    """Split b - a (frames of answers with the columns `COMPARED`) into format and capability.
+    """Split b - a (frames of answers, columns of `EvalRecord`) into format and capability.
 
     `by` says whose difference is split: the share of right answers, or the mean score. Answers
     are paired by example and sample, ones without a partner left out; the samples of one example
@@ -56,43 +57,80 @@ def format_split(
 
     Raises ValueError when the two have no answer in common.
     """
-    both = _paired(a.loc[:, COMPARED], b.loc[:, COMPARED])
-    if both.empty:
-        raise ValueError("the two arms share no answer; evaluate both on the same split")
-    failures = [both[f"failure_{arm}"] for arm in "ab"]
-    error, formal = (
-        failures[0].isin(which).to_numpy(bool) | failures[1].isin(which).to_numpy(bool)
-        for which in (["error"], list(format_failures))
-    )
-    places = {
-        kind: place for place, kind in enumerate(KINDS)
-    }  # a million texts are slow to compare
-    code = np.select([error, formal], [places["error"], places["format"]], places["capability"])
-    difference = both[f"{by}_b"].to_numpy(float) - both[f"{by}_a"].to_numpy(float)
-    examples, samples = _samples(both)
-    right = both["correct_b"].to_numpy(int) - both["correct_a"].to_numpy(int)
-    of = {kind: code == place for kind, place in places.items()}
-    parts = {k: float((difference / samples)[of[k]].sum()) / examples for k in KINDS}
-    fixed = {f"{k}_fixed": int((right[of[k]] > 0).sum()) for k in KINDS}
-    broken = {f"{k}_broken": int((right[of[k]] < 0).sum()) for k in KINDS}
-    return FormatSplit(n=examples, delta=sum(parts.values()), **parts, **fixed, **broken)
+    return split(told(a, format_failures), told(b, format_failures), paired(a, b), by)
 
 
-def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Both arms' answers to the same sample of the same example, side by side."""
+@dataclass(frozen=True, eq=False)
+class Told:
+    """An arm's answers as numbers, in their order: a million texts are slow to compare.
+
+    `kind_A` is the place in `RANKED` of what the answer failed on, if on anything.
+    """
+
+    kind_A: np.ndarray
+    correct_A: np.ndarray
+    score_A: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Which answer of a and which of b are to the same sample of the same example.
+
+    `examples` is how many there are, `samples_P` how many pairs the example of each pair has.
+    """
+
+    a_P: np.ndarray
+    b_P: np.ndarray
+    examples: int
+    samples_P: np.ndarray
+
+
+def told(answers: pd.DataFrame, format_failures: Collection[str]) -> Told:
+    """What `split` reads of an arm's answers."""
+    code_A, classes = pd.factorize(answers["failure"])  # -1: missing
+    kinds = ["error" if c == "error" else "format" if c in format_failures else "" for c in classes]
+    rank_C = np.array([RANKED.index(kind or "capability") for kind in [*kinds, ""]])
+    correct_A, score_A = (answers[name].to_numpy(dtype) for name, dtype in READ)
+    return Told(rank_C[code_A], correct_A, score_A)
+
+
+def paired(a: pd.DataFrame, b: pd.DataFrame) -> Paired:
+    """The answers of both arms (columns `ANSWER`) to the same sample of the same example.
+
+    Raises ValueError where there is none.
+    """
     if all(
         a[name].reset_index(drop=True).equals(b[name].reset_index(drop=True)) for name in ANSWER
     ):
-        # as a run writes them: nothing to look up
-        first, second = (x.drop(columns=ANSWER).reset_index(drop=True) for x in (a, b))
-        told = [a[ANSWER].reset_index(drop=True), first.add_suffix("_a"), second.add_suffix("_b")]
-        return pd.concat(told, axis=1)
-    return a.merge(b, on=ANSWER, suffixes=("_a", "_b"))
+        a_P = b_P = np.arange(len(a))  # as a run writes them: nothing to look up
+    else:
+        places = [x.loc[:, ANSWER].assign(place=np.arange(len(x))) for x in (a, b)]
+        both = places[0].merge(places[1], on=ANSWER, suffixes=("_a", "_b"))
+        a_P, b_P = (both[name].to_numpy(int) for name in ("place_a", "place_b"))
+    if not len(a_P):
+        raise ValueError("the two arms share no answer; evaluate both on the same split")
+    sample_P = a["sample"].to_numpy()[a_P]
+    if (sample_P == sample_P[0]).all():
+        return Paired(a_P, b_P, len(a_P), np.ones(len(a_P)))
+    code_P, examples = pd.factorize(a["example_id"].iloc[a_P])
+    return Paired(a_P, b_P, len(examples), np.bincount(code_P)[code_P])
 
 
-def _samples(both: pd.DataFrame) -> tuple[int, np.ndarray]:
-    """How many examples there are, and of each answer, how many its example has."""
-    if (both["sample"] == both["sample"].iloc[0]).all():
-        return len(both), np.ones(len(both))
-    code_A, examples = pd.factorize(both["example_id"])
-    return len(examples), np.bincount(code_A)[code_A]
+def split(a: Told, b: Told, of: Paired, by: Literal["correct", "score"]) -> FormatSplit:
+    """`format_split` of what was read, so that many pairs of arms share the reading."""
+    kind_P = np.minimum(a.kind_A[of.a_P], b.kind_A[of.b_P])
+    a_P, b_P = a.correct_A[of.a_P], b.correct_A[of.b_P]
+    if by == "score":
+        difference_P = b.score_A[of.b_P] - a.score_A[of.a_P]
+    else:
+        difference_P = b_P.astype(float) - a_P
+    weighed_P = difference_P / of.samples_P
+    masks = {kind: kind_P == RANKED.index(kind) for kind in KINDS}
+    parts = {k: float(weighed_P[mask].sum()) / of.examples for k, mask in masks.items()}
+    fixed = {f"{k}_fixed": _count(mask & b_P & ~a_P) for k, mask in masks.items()}
+    broken = {f"{k}_broken": _count(mask & a_P & ~b_P) for k, mask in masks.items()}
+    return FormatSplit(n=of.examples, delta=sum(parts.values()), **parts, **fixed, **broken)
+
+
+def _count(mask: np.ndarray) -> int:
+    return int(np.count_nonzero(mask))

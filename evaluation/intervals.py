@@ -28,7 +28,8 @@ def share_interval(right: int, n: int, level: float = LEVEL) -> Interval:
     Wilson's covers 92 % at n = 50 and a rate of 2 %, Jeffreys's and the mid-P one 88 to 92 % here
     and there.
     """
-    found = stats.binomtest(right, n).proportion_ci(level, method="exact")
+    # of the p of "the share is the one seen" there is nothing to work out
+    found = stats.binomtest(right, n, right / n).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 
@@ -57,7 +58,7 @@ def mean_interval(
     if lowest >= highest:
         raise ValueError(f"values between {lowest} and {highest} leave nothing to be unsure of")
     if _is_large(values):
-        mean = math.fsum(values) / n
+        mean = math.fsum(values.tolist()) / n
         half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
         return max(lowest, mean - half), min(highest, mean + half)
     value_E = np.sort((values - lowest) / (highest - lowest))
@@ -91,7 +92,7 @@ def difference_interval(
 
 def difference_p(values: np.ndarray, reach: float, *, unseen: float | None = None) -> float:
     """Two-sided p of "the mean is 0": 1 less the highest level whose interval leaves out 0."""
-    n, mean = len(values), math.fsum(values) / len(values)
+    n, mean = len(values), math.fsum(values.tolist()) / len(values)
     if np.ptp(values) == 0:
         return min(1.0, 2 * (reach / (reach + abs(mean))) ** n)
     if _is_large(values):
@@ -118,8 +119,11 @@ def tango(
 
     All differences that the score test of `tango_z` does not reject at -z or z.
     """
-    fixed_C, broken_C = np.atleast_1d(fixed).astype(float), np.atleast_1d(broken).astype(float)
-    return _lower(fixed_C, broken_C, n, z), -_lower(broken_C, fixed_C, n, z)
+    both = np.broadcast_arrays(np.atleast_1d(fixed), broken)
+    fixed_C, broken_C = (counts.astype(float) for counts in both)
+    first, second = np.concatenate([fixed_C, broken_C]), np.concatenate([broken_C, fixed_C])
+    lower_C, upper_C = np.split(_lower(first, second, n, z), 2)  # the upper end, seen from b
+    return lower_C, -upper_C
 
 
 def tango_z(fixed_C: np.ndarray, broken_C: np.ndarray, n: int, delta_C: np.ndarray) -> np.ndarray:

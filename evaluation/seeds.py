@@ -76,7 +76,7 @@ def compare_seeds(
     a_E, b_E = _mean(a_SE), _mean(b_SE)
     difference_SE = (b_SE - a_SE).round(12)
     difference_E = _mean(difference_SE)
-    delta = (math.fsum(b_E) - math.fsum(a_E)) / len(a_E)
+    delta = (math.fsum(b_E.tolist()) - math.fsum(a_E.tolist())) / len(a_E)
     fixed, broken = int((difference_E > 0).sum()), int((difference_E < 0).sum())
     # right and wrong answers differ by 1, though means over seeds may not have shown it
     unseen = 1.0 if is_binary(score_SE) else unseen
@@ -106,7 +106,7 @@ def score_seeds(scores: Sequence[pd.Series]) -> Estimate:
     """One arm's mean score over its seeds. Raises ValueError as `compare_seeds` does."""
     score_SE = np.array(aligned(scores))
     mean_E = _mean(score_SE)
-    mean, seeds = math.fsum(mean_E) / len(mean_E), len(scores)
+    mean, seeds = math.fsum(mean_E.tolist()) / len(mean_E), len(scores)
     if seeds == 1:
         return Estimate(mean, *score_interval(mean_E), len(mean_E), 1, math.nan)
     low, high = _widened(mean, score_interval(mean_E), seed_variance(score_SE), seeds, LEVEL)

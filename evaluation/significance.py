@@ -9,14 +9,22 @@ from scipy import stats
 
 FLIPS = 9999
 EXACT = 13  # up to 2^13 = 8,192 ways to set the signs, all are tried
+TINY = 1e-290  # numbers near the smallest there are keep few digits, and scipy's search shows it
 LARGE = 1000  # more differences than this: their sum is normal to three digits of p
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """McNemar's exact test: of the pairs that differ, as many go either way by chance (scipy)."""
-    if fixed + broken == 0:
+    """McNemar's exact test: of the pairs that differ, as many go either way by chance.
+
+    As scipy's `binomtest`, which looks for the other tail; here it is known to be the mirror's.
+    """
+    fewer, n = min(fixed, broken), fixed + broken
+    if fixed == broken:
         return 1.0
-    return float(stats.binomtest(fixed, fixed + broken, 0.5).pvalue)
+    p = float(stats.binom.cdf(fewer, n, 0.5) + stats.binom.sf(n - fewer - 1, n, 0.5))
+    if p < TINY:
+        return float(stats.binomtest(fixed, n, 0.5).pvalue)
+    return min(1.0, p)
 
 
 def sign_flip(values: np.ndarray, seed: int = 0) -> float:
@@ -26,12 +34,13 @@ def sign_flip(values: np.ndarray, seed: int = 0) -> float:
     the one observed counted among them (Phipson and Smyth, 2010); above `LARGE` values the normal
     law those sums follow. Equal to scipy's `permutation_test` of paired samples.
     """
-    size_E = np.sort(np.abs(values[values != 0]))  # sorted, and blind to which arm is called a
+    size_E = np.abs(values[values != 0])
     if (n := len(size_E)) == 0:
         return 1.0
-    observed = abs(math.fsum(values))
+    observed = abs(math.fsum(values.tolist()))
     if n > LARGE:
-        return float(2 * stats.norm.sf(observed / math.sqrt(math.fsum(size_E**2))))
+        return float(2 * stats.norm.sf(observed / math.sqrt(math.fsum((size_E**2).tolist()))))
+    size_E.sort()  # so that it is blind to which arm is called a
     enough = observed - 1e-9 * size_E.sum()  # sums that should be equal differ in the last bit
     if n <= EXACT:
         bits_WE = np.arange(2**n)[:, None] >> np.arange(n) & 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ FAILURES = (
     *("example_id", "input", "answer", "gold"),
 )
 SLICES = ("arm", "seed", "feature", "value", "n", "score")
+SHOWN = ["example_id", "inputs", "answer", "text", "gold"]
 SLICE_VALUES = 12  # a feature with more values names examples rather than kinds of them
+NESTED = (list, dict)
 AT_ONCE = 10_000  # texts of JSON
 
 
@@ -35,8 +38,9 @@ def failures(run: Run) -> pd.DataFrame:
     for arm in run.arms:
         answers = run.answers[arm.eval]
         outcome = run.outcomes[arm.eval]
-        first = ~outcome.duplicated()
-        example = dict(zip(outcome[first], answers.loc[first].to_dict("records"), strict=True))
+        codes, first = np.unique(outcome.cat.codes, return_index=True)
+        names = outcome.cat.categories[codes]
+        example = dict(zip(names, _rows(answers, first), strict=True))
         for failure, count in _counts(outcome).items():
             rows.append(
                 {"arm": arm.arm, "seed": arm.seed, "failure": failure, "count": count}
@@ -60,16 +64,20 @@ def slices(run: Run) -> pd.DataFrame:
     Features with more than `SLICE_VALUES` values, or values that are lists or mappings, are
     left out.
     """
-    keys = list(dict.fromkeys(arm.eval for arm in run.arms))
+    keys = list(dict.fromkeys(run.alike[arm.eval] for arm in run.arms))  # they hold all metas
     code_A, metas = pd.factorize(pd.concat([run.answers[key]["meta"] for key in keys]))
     ends = np.cumsum([len(run.answers[key]) for key in keys])
     code_of = dict(zip(keys, np.split(code_A, ends[:-1]), strict=True))
-    features = _features(list(metas))
+    features = _features(metas.tolist())
+    value_of = {
+        key: {feature: value_M[codes] for feature, (_, value_M) in features.items()}
+        for key, codes in code_of.items()
+    }
     rows = [
         (arm.arm, arm.seed, feature, *figures)
         for arm in run.arms
-        for feature, (values, value_M) in features.items()
-        for figures in _by_value(values, value_M[code_of[arm.eval]], run.answers[arm.eval])
+        for feature, value_A in value_of[run.alike[arm.eval]].items()
+        for figures in _by_value(features[feature][0], value_A, run.answers[arm.eval])
     ]
     order = {name: i for i, name in enumerate(run.arm_names)}
     rows.sort(key=lambda row: (row[2], row[3], row[1], order[row[0]]))
@@ -78,9 +86,15 @@ def slices(run: Run) -> pd.DataFrame:
 
 def _counts(outcome: pd.Series) -> dict[str, int]:
     """How many failures of each class, most frequent first, equal counts by name."""
-    counts = outcome.value_counts().drop(CORRECT, errors="ignore")
-    found = [(name, n) for name, n in zip(counts.index, counts.tolist(), strict=True) if n]
+    count_N = np.bincount(outcome.cat.codes, minlength=len(outcome.cat.categories))
+    counts = zip(outcome.cat.categories, count_N.tolist(), strict=True)
+    found = [(name, n) for name, n in counts if n and name != CORRECT]
     return dict(sorted(found, key=lambda x: (-x[1], x[0])))
+
+
+def _rows(answers: pd.DataFrame, places: np.ndarray) -> Iterator[dict[str, str]]:
+    columns = [answers[name].iloc[places].tolist() for name in SHOWN]
+    return (dict(zip(SHOWN, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, str]:
@@ -105,29 +119,39 @@ def _features(metas: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray]]:
     has, and what it says is kept as one byte a feature.
     """
     values: dict[str, dict[str, int]] = {}
+    codes: dict[str, dict[str | None, int]] = {}  # the same, of texts as they stand
     value_M: dict[str, bytearray] = {}
     too_many: set[str] = set()
-    for i, meta in enumerate(_parsed(metas)):
-        for feature, value in meta.items():
-            if feature in too_many or isinstance(value, list | dict):
+    for start, parsed in zip(range(0, len(metas), AT_ONCE), _parsed(metas), strict=True):
+        for feature in dict.fromkeys(chain.from_iterable(parsed)):
+            if feature in too_many:
                 continue
-            if feature not in values:
-                values[feature], value_M[feature] = {}, bytearray(len(metas))
-            known = values[feature]
-            value_M[feature][i] = known.setdefault(escape.storable(str(value)), len(known) + 1)
-            if len(known) > SLICE_VALUES:
-                too_many.add(feature)
+            found = [meta.get(feature, []) for meta in parsed]
+            texts = [None if type(value) in NESTED else str(value) for value in found]
+            known = values.setdefault(feature, {})
+            code = codes.setdefault(feature, {None: 0})
+            for text in dict.fromkeys(texts):
+                if text is not None and text not in code:
+                    code[text] = known.setdefault(escape.storable(text), len(known) + 1)
+                    if len(known) > SLICE_VALUES:
+                        too_many.add(feature)
+                        break
+            else:
+                place = slice(start, start + len(parsed))
+                value_M.setdefault(feature, bytearray(len(metas)))[place] = bytes(
+                    [code[text] for text in texts]
+                )
     return {
         escape.storable(feature): (list(known), np.frombuffer(value_M[feature], dtype=np.uint8))
         for feature, known in values.items()
-        if feature not in too_many
+        if known and feature not in too_many
     }
 
 
-def _parsed(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _parsed(texts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """What each text of JSON says. Many at once: a call of `json.loads` costs more than a text."""
     for start in range(0, len(texts), AT_ONCE):
-        yield from json.loads(f"[{','.join(texts[start : start + AT_ONCE])}]")
+        yield json.loads(f"[{','.join(texts[start : start + AT_ONCE])}]")
 
 
 def _by_value(

@@ -236,8 +236,8 @@ def dtypes(table: str, columns: pd.Index) -> dict[str, str]:
 
 def typed(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the types written here; columns we do not know stay as they are."""
-    wanted = dtypes(table, frame.columns)
-    other = {name: to for name, to in wanted.items() if str(frame[name].dtype) != to}
+    wanted, found = dtypes(table, frame.columns), frame.dtypes.astype(str)
+    other = {name: to for name, to in wanted.items() if found[name] != to}
     return frame.astype(other) if other else frame
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ MOST_EXAMPLES = 10_000  # looked at for subgroups: more would find what is too s
 MOST_READ = 2_000  # of them, those whose answers are read for clusters
 SHOWN = 3
 ALL = "all"
+READ = ["example_id", "sample", "correct", "failure", "inputs", "meta", "gold", "answer", "text"]
 Row = dict[str, Any]
 
 
@@ -41,9 +43,11 @@ Row = dict[str, Any]
 class Found:
     """The error types of one arm; frames of answers by arm, all seeds, of the examples looked at.
 
-    `read` are the answers that were read for clusters, to `read_examples` of the `looked_at` of all
-    `examples`. Of an example that an arm answered more often at one seed, the first `samples` were
-    looked at and the first `read_samples` read.
+    The frames have the columns `READ`.
+
+    `read` are the places of the answers that were read for clusters, to `read_examples` of the
+    `looked_at` of all `examples`. Of an example that an arm answered more often at one seed, the
+    first `samples` were looked at and the first `read_samples` read.
     """
 
     arm: str
@@ -51,7 +55,7 @@ class Found:
     clusters: tuple[Cluster, ...]
     where: dict[str, Subgroup]
     answers: dict[str, pd.DataFrame]
-    read: dict[str, pd.DataFrame]
+    read: dict[str, np.ndarray]
     looked_at: int
     read_examples: int
     examples: int
@@ -71,18 +75,29 @@ def find(run: Run, arm: str | None = None) -> Found:
     if name not in run.arm_names:
         raise ReportError(f"no arm {name!r} in {run.path}; it has {', '.join(run.arm_names)}")
     keys = [seed.eval for seed in run.arms if seed.arm == name]
-    ids = sorted(set().union(*(run.answers[key]["example_id"].unique() for key in keys)))
+    asked = [run.answers[key]["example_id"].unique().tolist() for key in keys]
+    ids = sorted(dict.fromkeys(chain(*asked)))  # which stored order makes short work
     drawn = [ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:MOST_EXAMPLES]]
     read_ids = drawn[:MOST_READ]
     samples, read_samples = max(1, MOST_EXAMPLES // len(ids)), max(1, MOST_READ // len(ids))
-    answers = {other: _of_arm(run, other, drawn, samples) for other in run.arm_names}
-    read = {other: _only(frame, read_ids, read_samples) for other, frame in answers.items()}
-    kinds = clusters(read[name])
+    kept = {key: _among(run.answers[key], drawn, samples) for key in set(run.alike.values())}
+    inside = {
+        key: _among(run.answers[key], read_ids, read_samples)[kept_A]
+        for key, kept_A in kept.items()
+    }
+    firsts = {o: [run.alike[s.eval] for s in run.arms if s.arm == o] for o in run.arm_names}
+    answers = {other: _of_arm(run, other, kept) for other in firsts}
+    read = {
+        other: np.flatnonzero(np.concatenate([inside[key] for key in keys]))
+        for other, keys in firsts.items()
+    }
+    mine = answers[name].iloc[read[name]].reset_index(drop=True)
+    kinds = clusters(mine)
     return Found(
         arm=name,
         subgroups=tuple(discover(answers[name])),
         clusters=tuple(kinds),
-        where=_where(read[name], kinds),
+        where=_where(mine, kinds),
         answers=answers,
         read=read,
         looked_at=len(drawn),
@@ -135,30 +150,31 @@ def error_examples(run: Run, arm: str | None = None) -> pd.DataFrame:
         for example in _rows(shown):
             of = {"example_id": example["example_id"], "gold": example["gold"]}
             for other, frame in found.answers.items():
-                same = frame.loc[frame["example_id"] == example["example_id"]]
-                rows += [
-                    {**named, **of, "input": _input(first), "arm": other}
-                    | {"answer": _answer(first), "correct": first["correct"]}
-                    for first in _rows(same.head(1))
-                ]
+                first = _first(frame, example["example_id"])
+                if first is not None:
+                    told = {"answer": _answer(first), "correct": first["correct"]}
+                    rows.append({**named, **of, "input": _input(first), "arm": other, **told})
     return pd.DataFrame(rows, columns=pd.Index(EXAMPLES))
 
 
-def _of_arm(run: Run, name: str, ids: list[str], samples: int) -> pd.DataFrame:
-    """The first answers of an arm to some examples: seeds one after another."""
-    frames = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
-    return pd.concat([_only(frame, ids, samples) for frame in frames], ignore_index=True)
+def _of_arm(run: Run, name: str, kept: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The answers of an arm that are looked at: seeds one after another."""
+    frames: list[pd.DataFrame] = []
+    for arm in run.arms:
+        if arm.arm == name:
+            answers, kept_A = run.answers[arm.eval].loc[:, READ], kept[run.alike[arm.eval]]
+            frames.append(answers if kept_A.all() else answers.loc[kept_A])
+    return pd.concat(frames, ignore_index=True)
 
 
-def _only(answers: pd.DataFrame, ids: list[str], samples: int) -> pd.DataFrame:
-    """The first `samples` answers to some examples, at each seed.
+def _among(answers: pd.DataFrame, ids: list[str], samples: int) -> np.ndarray:
+    """Which are the first `samples` answers to some examples, at each seed.
 
     Arrow looks them up in a tenth of the time of pandas.
     """
     options = pc.SetLookupOptions(value_set=pa.array(ids, pa.string()))
     inside = pc.call_function("is_in", [pa.array(answers["example_id"])], options)
-    kept = inside.to_numpy(zero_copy_only=False) & answers["sample"].lt(samples).to_numpy()
-    return answers.loc[kept].reset_index(drop=True)
+    return inside.to_numpy(zero_copy_only=False) & (answers["sample"].to_numpy() < samples)
 
 
 def _where(answers: pd.DataFrame, kinds: list[Cluster]) -> dict[str, Subgroup]:
@@ -216,8 +232,17 @@ def _cluster_row(found: Found, kind: Cluster) -> dict[str, object]:
         "mostly": f"{kind.failure}, {kind.of_class} of {kind.count}",
         "where": f"{where.name} ({where.failures} of {kind.count})" if where else "",
         "terms": "; ".join(kind.others),
-        "examples": _shown(found.read[found.arm].iloc[list(kind.typical)]),
+        "examples": _shown(_typical_of(found, kind)),
     }
+
+
+def _first(answers: pd.DataFrame, example_id: str) -> Row | None:
+    """The first answer to an example. Arrow stops looking there."""
+    place = pa.array(answers["example_id"]).index(example_id).as_py()
+    if place < 0:
+        return None
+    shown = {name: answers[name].iloc[place] for name in ("inputs", "answer", "text")}
+    return shown | {"correct": bool(answers["correct"].iloc[place])}
 
 
 def _failing(answers: pd.DataFrame, group: Subgroup) -> pd.DataFrame:
@@ -251,23 +276,28 @@ def _by_arm(run: Run, found: Found, kind: Subgroup | Cluster) -> list[dict[str, 
 
 def _count(found: Found, arm: str, kind: Subgroup | Cluster) -> tuple[int, int]:
     """(answers, those that fail so) of an arm."""
-    if isinstance(kind, Cluster):
-        read = found.read[arm]
-        failing = read.loc[~read["correct"].astype(bool)]
-        return len(read), int(rule_holds(kind.rule, failing).sum())
     frame = found.answers[arm]
+    if isinstance(kind, Cluster):
+        read_A = found.read[arm]
+        failing_A = read_A[~frame["correct"].to_numpy(bool)[read_A]]
+        failing = frame.loc[:, ["inputs", "gold", "answer"]].iloc[failing_A]
+        return len(read_A), int(rule_holds(kind.rule, failing).sum())
     inside = frame.loc[frame["example_id"].isin(list(kind.examples))]
     return len(inside), len(_failing(frame, kind))
 
 
 def _typical(found: Found) -> list[tuple[str, str, str, pd.DataFrame]]:
-    mine, read = found.answers[found.arm], found.read[found.arm]
+    mine = found.answers[found.arm]
     groups = [
         ("subgroup", group.name, group.target or ALL, _some(_failing(mine, group)))
         for group in found.subgroups
     ]
-    kinds = [("cluster", c.name, ALL, read.iloc[list(c.typical)]) for c in found.clusters]
+    kinds = [("cluster", c.name, ALL, _typical_of(found, c)) for c in found.clusters]
     return [*groups, *kinds]
+
+
+def _typical_of(found: Found, kind: Cluster) -> pd.DataFrame:
+    return found.answers[found.arm].iloc[found.read[found.arm][list(kind.typical)]]
 
 
 def _shown(answers: pd.DataFrame) -> str:

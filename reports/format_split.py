@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from itertools import combinations
+from typing import Literal
 
 import pandas as pd
 
-from evaluation.format_split import FormatSplit, format_split
+from evaluation.format_split import FormatSplit, Paired, Told, paired, split, told
 from reports.load import Arm, ReportError, Run
+from reports.once import once_a_run
 from reports.render import points
 
 FORMAT = ("arm_a", "arm_b", "seed", "by", *(field.name for field in fields(FormatSplit)))
@@ -58,13 +60,24 @@ def _rows(run: Run, a: Arm, b: Arm) -> list[dict[str, object]]:
 
 
 def _graded(run: Run, arm: Arm) -> bool:
-    frame = run.answers[arm.eval]
-    return bool((frame["score"] != frame["correct"]).any())
+    found = _told(run, arm.eval)
+    return bool((found.score_A != found.correct_A).any())
 
 
-def _split(run: Run, a: Arm, b: Arm, by: str) -> FormatSplit:
+def _split(run: Run, a: Arm, b: Arm, by: Literal["correct", "score"]) -> FormatSplit:
     try:
-        answers = run.answers[a.eval], run.answers[b.eval]
-        return format_split(*answers, run.format_failures, "score" if by == "score" else "correct")
+        # answers are paired by what was asked, which many arms have in common
+        both = _paired(run, run.alike[a.eval], run.alike[b.eval])
     except ValueError as error:
         raise ReportError(f"{run.path}: {a.arm} and {b.arm}, seed {a.seed}: {error}") from error
+    return split(_told(run, a.eval), _told(run, b.eval), both, by)
+
+
+@once_a_run
+def _told(run: Run, key: str) -> Told:
+    return told(run.answers[key], run.format_failures)
+
+
+@once_a_run
+def _paired(run: Run, a: str, b: str) -> Paired:
+    return paired(run.answers[a], run.answers[b])

@@ -9,16 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from evaluation.judge import FORMAT_FAILURES, UNIVERSAL_FAILURES
-from evaluation.records import mean_scores, outcomes, read_answers
+from evaluation.records import Places, mean_scores, outcomes, places, read_answers
 from lm.ledger import Ledger
 
 INFO = (
     *("name", "task", "task_hash", "baseline", "git_commit", "device", "dtype"),
     *("model", "model_fingerprint", "test_opened"),
 )
+
+ASKED = ("split", "example_id", "sample", "inputs", "meta", "gold")
 
 
 class ReportError(ValueError):
@@ -101,14 +105,40 @@ class Run:
     @property
     def records(self) -> pd.DataFrame:
         """Every answer of every arm: columns arm, seed and the fields of `EvalRecord`."""
-        own = [self.answers[arm.eval].assign(arm=arm.arm, seed=arm.seed) for arm in self.arms]
-        columns = ["arm", "seed", *self.answers[self.arms[0].eval].columns]
-        return pd.concat([frame.loc[:, columns] for frame in own], ignore_index=True)
+        own = [self.answers[arm.eval] for arm in self.arms]
+        counts = [len(answers) for answers in own]
+        frame = pd.concat(own, ignore_index=True)
+        frame.insert(0, "arm", repeated([arm.arm for arm in self.arms], counts))
+        frame.insert(1, "seed", np.repeat([arm.seed for arm in self.arms], counts))
+        return frame
+
+    @cached_property
+    def alike(self) -> dict[str, str]:
+        """By eval key: the first one that answered the same examples and samples, in its order.
+
+        As a rule all did, and what hangs on the examples alone is worked out for one of them.
+        """
+        firsts: list[str] = []
+        found: dict[str, str] = {}
+        for key, answers in self.answers.items():
+            same = (one for one in firsts if _asked_alike(self.answers[one], answers))
+            found[key] = next(same, key)
+            if found[key] == key:
+                firsts.append(key)
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, Places]:
+        """Which example each answer is to, by eval key."""
+        made = {key: places(self.answers[key]) for key in dict.fromkeys(self.alike.values())}
+        return {key: made[first] for key, first in self.alike.items()}
 
     @cached_property
     def scores(self) -> dict[str, pd.Series]:
         """The mean score of each example over its samples (index: example id), by eval key."""
-        return {key: mean_scores(answers) for key, answers in self.answers.items()}
+        return {
+            key: mean_scores(answers, self.places[key]) for key, answers in self.answers.items()
+        }
 
     @cached_property
     def outcomes(self) -> dict[str, pd.Series]:
@@ -132,6 +162,13 @@ class Run:
         """The sentence that explains a failure class, the task's own first."""
         own = self.info.get("failure_classes", {})
         return own.get(failure) or UNIVERSAL_FAILURES.get(failure, "")
+
+
+def repeated(texts: Sequence[str], counts: Sequence[int]) -> pd.Series:
+    """A column of texts, each so many times; Arrow repeats them without making Python strings."""
+    kind = pa.large_string()
+    chunks = [pa.repeat(pa.scalar(text, kind), n) for text, n in zip(texts, counts, strict=True)]
+    return pd.Series(pa.chunked_array(chunks, kind), dtype="str")
 
 
 def load_run(path: str | Path) -> Run:
@@ -184,7 +221,7 @@ def _load(folder: Path) -> Run:
         stages={key: _stage(folder / "stages" / key) for key in keys},
         metrics={key: _metrics(folder / "stages" / key) for key in keys},
         audits={key: _audits(folder / "stages" / key) for key in keys},
-        answers={key: _answers(folder / "evals" / key) for key in evals},
+        answers=_all_answers(folder, evals),
         test_ledgers={key: _ledger(folder / "evals" / key) for key in evals},
         notes=_notes(listed, arms),
     )
@@ -209,6 +246,17 @@ def _ledger(folder: Path) -> Ledger:
     return Ledger.from_json((folder / "ledger.json").read_text("utf-8"))
 
 
+def _all_answers(folder: Path, evals: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """By eval key. What was asked is held once where it is the same: it is most of the text."""
+    found: dict[str, pd.DataFrame] = {}
+    for key in evals:
+        answers = _answers(folder / "evals" / key)
+        first = next(iter(found.values()), answers)
+        same = [name for name in ASKED if answers[name].equals(first[name])]
+        found[key] = answers.assign(**{name: first[name] for name in same})
+    return found
+
+
 def _answers(folder: Path) -> pd.DataFrame:
     answers = read_answers(folder / "records.parquet")
     if answers.empty:
@@ -216,11 +264,15 @@ def _answers(folder: Path) -> pd.DataFrame:
     return answers
 
 
+def _asked_alike(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    return all(a[name].equals(b[name]) for name in ("sample", "example_id", "meta"))
+
+
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     text = path.read_text("utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]  # a kill may have torn the last line
-    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    rows = json.loads(f"[{','.join(line for line in whole.splitlines() if line.strip())}]")
     if not all(isinstance(row, dict) and "step" in row for row in rows):
         raise ReportError(f"{path}: a row has no step; delete {folder} and run the spec again")
     return rows

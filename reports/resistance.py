@@ -39,11 +39,10 @@ def resistance(run: Run) -> pd.DataFrame:
 
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
-    of_arm = [run.answers[arm.eval] for arm in run.arms if arm.arm == name]
-    if not all(
-        answers["meta"].str.contains(f'"{ATTACK}"', regex=False).any() for answers in of_arm
-    ):
-        return  # told without reading a million of them
+    keys = [arm.eval for arm in run.arms if arm.arm == name]
+    if not all(_may_attack(run, run.alike[key]) for key in keys):
+        return
+    of_arm = [run.answers[key] for key in keys]
     frames = [_marked(answers) for answers in of_arm]
     if not all(len(set(frame["attack"])) == 2 for frame in frames):
         return
@@ -60,6 +59,12 @@ def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
         asked = [_attacks(frame, attacks) for frame in frames]
         if all(len(frame) for frame in asked):
             yield {"arm": name, "attacks": attacks, **_of_attacks(asked), **harmless}
+
+
+@once_a_run
+def _may_attack(run: Run, key: str) -> bool:
+    """Whether examples can be attacks, told without reading a million of them."""
+    return bool(run.answers[key]["meta"].str.contains(f'"{ATTACK}"', regex=False).any())
 
 
 def _marked(answers: pd.DataFrame) -> pd.DataFrame:

@@ -14,14 +14,13 @@ from dataclasses import fields
 from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from evaluation.types import EvalRecord
 from reports import rollouts
 from reports.columns import LEADING, typed
-from reports.load import ReportError, Run, load_run
+from reports.load import ReportError, Run, load_run, repeated
 from reports.report import TABLES, ends
 from reports.shown import Table, html
 
@@ -88,12 +87,12 @@ class Runs:
         call, and nothing but these columns. A column that a run did not note is missing there.
         """
         parts = [
-            _led(name, run, part)
+            (name, part)
             for name, run in self.runs.items()
             for part in self._rollouts(name, run, columns)
         ]
         empty = pd.DataFrame(columns=pd.Index([*LEADING, *rollouts.OF, *columns]))
-        return Table(typed("rollouts", pd.concat(parts, ignore_index=True) if parts else empty))
+        return Table(typed("rollouts", self._led(parts) if parts else empty))
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         if name in ALL_TABLES:
@@ -113,14 +112,27 @@ class Runs:
         parts, failed = [], []
         for told, run in self.runs.items():
             try:
-                parts.append(_led(told, run, _one(name, run)))
+                parts.append((told, _one(name, run)))
             except ReportError as error:
                 failed.append(error)
                 self._note(f"{told}: {name}", error)
         if not parts:
             raise failed[0]
-        full = [part for part in parts if not part.empty] or parts[:1]
-        return pd.concat(full, ignore_index=True)
+        return self._led([part for part in parts if not part[1].empty] or parts[:1])
+
+    def _led(self, parts: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+        """Frames of runs, by name, one below the other, with the run's columns first."""
+        frame = pd.concat([part for _, part in parts], ignore_index=True)
+        counts = [len(part) for _, part in parts]
+        of = [(name, self.runs[name].info) for name, _ in parts]
+        leading = {
+            "run": [name for name, _ in of],
+            "task": [str(info["task"]) for _, info in of],
+            "model": [str(info["model"]) for _, info in of],
+        }
+        for place, (column, values) in enumerate(leading.items()):
+            frame.insert(place, column, repeated(values, counts))
+        return frame
 
     def _rollouts(self, told: str, run: Run, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         for key in run.stages:
@@ -193,14 +205,6 @@ def _one(name: str, run: Run) -> pd.DataFrame:
     for place, (column, arm) in enumerate(arms.items()):
         frame.insert(place, column, arm)
     return typed(name, frame)
-
-
-def _led(told: str, run: Run, frame: pd.DataFrame) -> pd.DataFrame:
-    """With the run's columns first. Text is said once a run, not once a row."""
-    leading: dict[str, Any] = {"run": told, "task": run.info["task"], "model": run.info["model"]}
-    for place, (column, value) in enumerate(leading.items()):
-        frame.insert(place, column, pd.Series([str(value)] * len(frame), dtype="str"))
-    return frame
 
 
 EMPTY: dict[str, tuple[str, ...]] = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from evaluation.passes import pass_at_k
 from evaluation.seeds import score_seeds
 from reports.load import Run
 from reports.once import once_a_run
-from reports.tables import said
+from reports.tables import estimate, said
 
 SAMPLES = (
     *("arm", "seeds", "n", "samples", "k", "mean_at_k", "mean_low", "mean_high"),
@@ -31,16 +32,17 @@ def samples(run: Run) -> pd.DataFrame:
 
 def _rows(run: Run, name: str) -> list[dict[str, object]]:
     evals = [arm.eval for arm in run.arms if arm.arm == name]
-    counts = [_counts(run.answers[key]) for key in evals]
-    most = min(int(count["samples"].to_numpy().min()) for count in counts)
+    samples_SE = [np.bincount(run.places[key].example_A) for key in evals]
+    most = min(int(samples_E.min()) for samples_E in samples_SE)
     if most == 1:
         return []
-    mean = said(run, name, lambda: score_seeds([run.scores[key] for key in evals]))
+    right_SE = [_right(run, key) for key in evals]
+    mean = said(run, name, lambda: estimate(run, tuple(evals)))
     found = []
     for k in sorted({2**power for power in range(most.bit_length())} | {most}):
         passes = [
-            pd.Series(pass_at_k(c["right"].to_numpy(), c["samples"].to_numpy(), k), c.index)
-            for c in counts
+            pd.Series(pass_at_k(right_E, samples_E, k), run.places[key].ids)
+            for key, right_E, samples_E in zip(evals, right_SE, samples_SE, strict=True)
         ]
         at_k = score_seeds(passes)
         found.append(
@@ -51,7 +53,7 @@ def _rows(run: Run, name: str) -> list[dict[str, object]]:
     return found
 
 
-def _counts(answers: pd.DataFrame) -> pd.DataFrame:
-    """How many answers each example has (`samples`), and how many are right (`right`)."""
-    by_example = answers["correct"].groupby(answers["example_id"], sort=False)
-    return pd.DataFrame({"samples": by_example.size(), "right": by_example.sum()})
+def _right(run: Run, key: str) -> np.ndarray:
+    """How many answers to each example are right."""
+    correct_A = run.answers[key]["correct"].to_numpy(bool)
+    return np.bincount(run.places[key].example_A, weights=correct_A).astype(int)

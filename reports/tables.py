@@ -135,9 +135,27 @@ def arm_scores(run: Run, name: str) -> list[float]:
 
 def _compared(run: Run, a: str, b: str, margin: float | None = None) -> Comparison:
     met = shared_seeds(run, a, b)
-    a_S, b_S = ([_scores(run, name, seed) for seed in met] for name in (a, b))
+    a_S, b_S = ([_key(run, name, seed) for seed in met] for name in (a, b))
+    if len(met) == 1 and margin is None:
+        return said(run, f"{a} and {b}", lambda: _at_one_seed(run, a_S[0], b_S[0]))
     unseen = 1.0 if right_or_wrong(run) else None
-    return said(run, f"{a} and {b}", lambda: compare_seeds(a_S, b_S, margin=margin, unseen=unseen))
+    scores_a, scores_b = ([run.scores[key] for key in keys] for keys in (a_S, b_S))
+    return said(
+        run, f"{a} and {b}", lambda: compare_seeds(scores_a, scores_b, margin=margin, unseen=unseen)
+    )
+
+
+@once_a_run
+def _at_one_seed(run: Run, a: str, b: str) -> Comparison:
+    """Two evaluations, which `summary` may compare for an arm of one seed, and `seeds` does."""
+    unseen = 1.0 if right_or_wrong(run) else None
+    return compare(run.scores[a], run.scores[b], unseen=unseen)
+
+
+@once_a_run
+def estimate(run: Run, keys: tuple[str, ...]) -> Estimate:
+    """The mean score over several evaluations of an arm, one a seed."""
+    return score_seeds([run.scores[key] for key in keys])
 
 
 @once_a_run
@@ -147,9 +165,9 @@ def right_or_wrong(run: Run) -> bool:
     return all(bool(((score == 0) | (score == 1)).all()) for score in scores)
 
 
-def _scores(run: Run, name: str, seed: int) -> pd.Series:
+def _key(run: Run, name: str, seed: int) -> str:
     [key] = [arm.eval for arm in run.arms if (arm.arm, arm.seed) == (name, seed)]
-    return run.scores[key]
+    return key
 
 
 def said(run: Run, who: str, found: Callable[[], T]) -> T:
@@ -161,7 +179,7 @@ def said(run: Run, who: str, found: Callable[[], T]) -> T:
 
 def _row(run: Run, name: str) -> dict[str, object]:
     arms = [arm for arm in run.arms if arm.arm == name]
-    score = said(run, name, lambda: score_seeds([run.scores[arm.eval] for arm in arms]))
+    score = said(run, name, lambda: estimate(run, tuple(arm.eval for arm in arms)))
     costs = [_costs(run, arm) for arm in arms]
     return {
         "arm": name,
@@ -179,17 +197,15 @@ def _pair_row(a: str, b: str, found: Comparison) -> dict[str, object]:
 
 
 def _seed_row(run: Run, arm: Arm) -> dict[str, object]:
-    own = run.scores[arm.eval]
     base = [a.eval for a in run.arms if (a.arm, a.seed) == (run.baseline, arm.seed)]
     found = None
     if base and arm.arm != run.baseline:
-        unseen = 1.0 if right_or_wrong(run) else None
         who = f"{arm.arm}, seed {arm.seed}"
-        found = said(run, who, lambda: compare(run.scores[base[0]], own, unseen=unseen))
+        found = said(run, who, lambda: _at_one_seed(run, base[0], arm.eval))
     return {
         "arm": arm.arm,
         "seed": arm.seed,
-        **_score(score_seeds([own])),
+        **_score(estimate(run, (arm.eval,))),
         **_against(found),
         **_costs(run, arm),
     }

@@ -28,8 +28,8 @@ def tool_use(run: Run) -> pd.DataFrame:
     """
     rows = []
     for arm in run.arms:
-        told = run.answers[arm.eval]["transcript"].dropna()
-        if len(told):
+        told = run.answers[arm.eval]["transcript"].dropna().tolist()
+        if told:
             counts = sum(map(_counted, told), Counter())
             figures = {name: counts[name] / len(told) for name in TOOL_USE[3:]}
             rows.append({"arm": arm.arm, "seed": arm.seed, "n": len(told), **figures})

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.answer_features import Asked, alone, having, plainness, related, terms
+from evaluation.answer_features import (
+    Asked,
+    alone,
+    asked_and_said,
+    having,
+    plainness,
+    related,
+    terms,
+)
 from evaluation.clusters import clusters, rule_holds
 from evaluation.discovery import in_discovery_half
 
@@ -177,7 +185,7 @@ def test_two_few_failures_have_no_clusters():
     ],
 )
 def test_relations_have_names(verb, gold, answer, term):
-    assert term in related(Asked.of(json.dumps({"verb": verb}), gold), answer)
+    assert term in related(Asked.of({"verb": verb}, gold), answer)
 
 
 def test_what_an_answer_is_alone():
@@ -193,7 +201,7 @@ def test_having_a_rule_is_having_its_terms():
     wrong = ["walkd", "goed", "no idea at all", "keep", ""]
     gold = ["walked", "went", "sang", "kept", "tried"]
     frame = pd.DataFrame({"inputs": inputs * 2, "gold": gold * 2, "answer": [*wrong, *gold]})
-    each = terms(frame)
+    each = terms(asked_and_said(frame))
     every = sorted(frozenset().union(*each))
     rules = [(term,) for term in every] + [(a, b) for found in each for a, b in pairwise(found)]
     assert len(rules) > 60

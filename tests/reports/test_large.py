@@ -42,16 +42,15 @@ print(json.dumps(told | {name: took(lambda: runs.table(name)) for name in ALL_TA
 
 @pytest.mark.slow
 def test_a_million_answers_over_twenty_runs(tmp_path: Path) -> None:
-    """Reading takes seconds once; then no table does, be it of all runs."""
+    """All tables of all runs together, reading included, take as long as those of one."""
     for i in range(20):
-        write_run(tmp_path / f"run{i:02}", Size(8_334))
+        write_run(tmp_path / f"run{i:02}", Size(8_334), seed=i)
     words = [sys.executable, "-c", MANY, str(tmp_path / "*")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["records"][1] == 20 * len(ARMS) * 8_334 > 1_000_000
     assert found["summary"][1] == 20 * len(ARMS)
-    slow = {name: seconds for name, (seconds, _) in found.items() if seconds >= 10}
-    assert not slow, found
+    assert sum(seconds for seconds, _ in found.values()) < 10, found
 
 
 def test_what_is_timed_holds_something(tmp_path: Path) -> None:
