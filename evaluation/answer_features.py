@@ -61,7 +61,7 @@ def related(asked: Asked, answer: str) -> list[str]:
 
 
 def alone(answer: str) -> list[str]:
-    """What can be said of a normalized answer by itself, most telling first."""
+    """What can be said of a normalized answer by itself."""
     return list(dict.fromkeys(_alone(answer, _words(answer))))
 
 

@@ -29,7 +29,7 @@ def share_interval(right: int, n: int, level: float = LEVEL) -> Interval:
     and there.
     """
     # of the p of "the share is the one seen" there is nothing to work out
-    found = stats.binomtest(right, n, right / n).proportion_ci(level, method="exact")
+    found = stats.binomtest(right, n, right / max(n, 1)).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 

@@ -16,7 +16,8 @@ LARGE = 1000  # more differences than this: their sum is normal to three digits 
 def mcnemar(fixed: int, broken: int) -> float:
     """McNemar's exact test: of the pairs that differ, as many go either way by chance.
 
-    As scipy's `binomtest`, which looks for the other tail; here it is known to be the mirror's.
+    scipy's `binomtest` looks for the other tail, which is known to be the mirror's here, and counts
+    as equal what differs by 1e-7: of 20 million pairs its p is 1 where this one is 0.9998.
     """
     fewer, n = min(fixed, broken), fixed + broken
     if fixed == broken:

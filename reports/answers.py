@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -119,39 +118,34 @@ def _features(metas: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray]]:
     has, and what it says is kept as one byte a feature.
     """
     values: dict[str, dict[str, int]] = {}
-    codes: dict[str, dict[str | None, int]] = {}  # the same, of texts as they stand
-    value_M: dict[str, bytearray] = {}
-    too_many: set[str] = set()
-    for start, parsed in zip(range(0, len(metas), AT_ONCE), _parsed(metas), strict=True):
-        for feature in dict.fromkeys(chain.from_iterable(parsed)):
-            if feature in too_many:
+    told: dict[str, tuple[dict[str, int], bytearray] | None] = {}  # None: too many values
+    for i, meta in enumerate(_parsed(metas)):
+        for feature, value in meta.items():
+            if feature not in told:
+                told[feature] = {}, bytearray(len(metas))
+            kept = told[feature]
+            if kept is None or type(value) in NESTED:
                 continue
-            found = [meta.get(feature, []) for meta in parsed]
-            texts = [None if type(value) in NESTED else str(value) for value in found]
-            known = values.setdefault(feature, {})
-            code = codes.setdefault(feature, {None: 0})
-            for text in dict.fromkeys(texts):
-                if text is not None and text not in code:
-                    code[text] = known.setdefault(escape.storable(text), len(known) + 1)
-                    if len(known) > SLICE_VALUES:
-                        too_many.add(feature)
-                        break
-            else:
-                place = slice(start, start + len(parsed))
-                value_M.setdefault(feature, bytearray(len(metas)))[place] = bytes(
-                    [code[text] for text in texts]
-                )
+            code, value_M = kept  # of texts as they stand
+            text = value if type(value) is str else str(value)
+            if text not in code:
+                known = values.setdefault(feature, {})
+                code[text] = known.setdefault(escape.storable(text), len(known) + 1)
+                if len(known) > SLICE_VALUES:
+                    told[feature] = None
+                    continue
+            value_M[i] = code[text]
     return {
-        escape.storable(feature): (list(known), np.frombuffer(value_M[feature], dtype=np.uint8))
+        escape.storable(feature): (list(known), np.frombuffer(kept[1], dtype=np.uint8))
         for feature, known in values.items()
-        if known and feature not in too_many
+        if (kept := told[feature]) is not None
     }
 
 
-def _parsed(texts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def _parsed(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What each text of JSON says. Many at once: a call of `json.loads` costs more than a text."""
     for start in range(0, len(texts), AT_ONCE):
-        yield json.loads(f"[{','.join(texts[start : start + AT_ONCE])}]")
+        yield from json.loads(f"[{','.join(texts[start : start + AT_ONCE])}]")
 
 
 def _by_value(

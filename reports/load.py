@@ -247,13 +247,16 @@ def _ledger(folder: Path) -> Ledger:
 
 
 def _all_answers(folder: Path, evals: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """By eval key. What was asked is held once where it is the same: it is most of the text."""
+    """By eval key. What was asked is held once where it is the same: it is most of the text.
+
+    (A copy of an array of Arrow's has the same text, and goes its own way when it is written to.)
+    """
     found: dict[str, pd.DataFrame] = {}
     for key in evals:
         answers = _answers(folder / "evals" / key)
         first = next(iter(found.values()), answers)
         same = [name for name in ASKED if answers[name].equals(first[name])]
-        found[key] = answers.assign(**{name: first[name] for name in same})
+        found[key] = answers.assign(**{name: first[name].array.copy() for name in same})
     return found
 
 
@@ -272,7 +275,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     text = path.read_text("utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]  # a kill may have torn the last line
-    rows = json.loads(f"[{','.join(line for line in whole.splitlines() if line.strip())}]")
+    rows = [json.loads(line) for line in whole.split("\n") if line.strip()]
     if not all(isinstance(row, dict) and "step" in row for row in rows):
         raise ReportError(f"{path}: a row has no step; delete {folder} and run the spec again")
     return rows

@@ -76,3 +76,9 @@ def test_help_answers_in_half_a_second() -> None:
         return sum(after[2:4]) - sum(before[2:4])
 
     assert min(once() for _ in range(5)) < 0.5
+
+
+def test_what_is_listed_as_long_exists(root: Path) -> None:
+    for line in (root / "tests" / "long.txt").read_text().split():
+        file, _, function = line.partition("::")
+        assert f"def {function}" in (root / file).read_text(), line

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -118,10 +117,7 @@ def _examples(
 ) -> tuple[Columns, list[dict[str, str]]]:
     """What is asked, columns by example, and the inputs as they are."""
     first = answers.drop_duplicates("place").sort_values("place")
-    inputs = [
-        {str(k): str(v) for k, v in row.items()}
-        for row in chain(*_parsed(first["inputs"].tolist()))
-    ]
+    inputs = [{str(k): str(v) for k, v in row.items()} for row in _parsed(first["inputs"].tolist())]
     fields = list(dict.fromkeys(name for row in inputs for name in row))
     by_field = {name: pd.Series([row.get(name) for row in inputs], dtype=object) for name in fields}
     metas = first["meta"].tolist()

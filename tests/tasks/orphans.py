@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+DYING = 2.0  # seconds that what was killed may take to be gone
 
 
 @contextmanager
@@ -20,18 +23,21 @@ def adopted() -> Iterator[set[int]]:
     assert not libc.prctl(SUBREAPER, 1)
     try:
         yield left
-        left |= _children() - before
+        until = time.monotonic() + DYING
+        while (new := _children() - before) and time.monotonic() < until:
+            for pid in new:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.05)
+        left |= new
     finally:
         libc.prctl(SUBREAPER, 0)
 
 
 def _children() -> set[int]:
-    told = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-    return {int(pid) for pids in told for pid in pids if _runs(pid)}
-
-
-def _runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    told = Path("/proc/self/task").glob("*/children")
+    found = {int(pid) for path in told for pid in path.read_text().split()}
+    assert Path(f"/proc/self/task/{os.getpid()}/children").exists(), (
+        "a kernel that tells no children"
+    )
+    return found
