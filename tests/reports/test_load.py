@@ -131,3 +131,11 @@ def test_importing_reports_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_arms_share_what_was_asked_and_write_apart(folder):
+    run = load_run(folder)
+    first, other = list(run.answers)[:2]
+    asked = run.answers[other]["inputs"].tolist()
+    run.answers[first]["inputs"].array[0] = "something else"
+    assert run.answers[other]["inputs"].tolist() == asked
